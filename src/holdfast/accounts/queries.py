@@ -1,0 +1,210 @@
+"""Users, sessions and refresh tokens in SQL."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from holdfast.accounts.rules import User
+from holdfast.db import models
+from holdfast.db.database import AnyRow, AnySelect
+
+_COLUMNS = (
+    models.User.id,
+    models.User.email,
+    models.User.name,
+    models.User.role,
+    models.User.status,
+    models.User.version,
+    models.User.created_at,
+)
+
+
+def _user(row: AnyRow) -> User:
+    return User(*row)
+
+
+async def find_user(session: AsyncSession, user_id: UUID) -> User | None:
+    """A user who is not deleted."""
+    row = (await session.execute(select(*_COLUMNS).where(models.User.id == user_id, models.User.status != "deleted"))).first()
+    return None if row is None else _user(row)
+
+
+async def find_credentials(session: AsyncSession, email_key: str) -> tuple[User, str | None] | None:
+    """A user by the e-mail's key, with the password's hash."""
+    row = (
+        await session.execute(
+            select(*_COLUMNS, models.User.password_hash).where(
+                models.User.email_key == email_key, models.User.status != "deleted"
+            )
+        )
+    ).first()
+    return None if row is None else (User(*row[:-1]), row[-1])
+
+
+async def find_password_hash(session: AsyncSession, user_id: UUID) -> str | None:
+    """The hash of a user's password, None where they have none."""
+    found: str | None = await session.scalar(select(models.User.password_hash).where(models.User.id == user_id))
+    return found
+
+
+async def insert_user(session: AsyncSession, **values: object) -> User:
+    """A new user; the constraint `users_one_per_email` refuses a second one."""
+    return _user((await session.execute(insert(models.User).values(**values).returning(*_COLUMNS))).one())
+
+
+async def ensure_user(session: AsyncSession, **values: object) -> User:
+    """The user with this id, made where there is none."""
+    await session.execute(upsert(models.User).values(**values).on_conflict_do_nothing(index_elements=["id"]))
+    return _user((await session.execute(select(*_COLUMNS).where(models.User.id == values["id"]))).one())
+
+
+async def update_user(session: AsyncSession, user_id: UUID, **values: object) -> User:
+    """Change columns of a user, and the version with them."""
+    return _user(
+        (
+            await session.execute(
+                update(models.User)
+                .where(models.User.id == user_id)
+                .values(**values, version=models.User.version + 1)
+                .returning(*_COLUMNS)
+            )
+        ).one()
+    )
+
+
+def _matching(statement: AnySelect, q: str | None, role: str | None, status: str | None) -> AnySelect:
+    statement = statement.where(models.User.status != "deleted")
+    if q:
+        pattern = "%" + q.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
+        statement = statement.where(or_(models.User.email.ilike(pattern), models.User.name.ilike(pattern)))
+    if role:
+        statement = statement.where(models.User.role == role)
+    if status:
+        statement = statement.where(models.User.status == status)
+    return statement
+
+
+async def list_users(
+    session: AsyncSession, *, q: str | None, role: str | None, status: str | None, offset: int, limit: int
+) -> tuple[Sequence[User], int]:
+    """One page of users, newest first, and how many there are."""
+    total = await session.scalar(_matching(select(func.count()).select_from(models.User), q, role, status))
+    rows = await session.execute(
+        _matching(select(*_COLUMNS), q, role, status)
+        .order_by(models.User.created_at.desc(), models.User.id.desc())
+        .offset(offset)
+        .limit(limit)
+    )
+    return [_user(row) for row in rows], total or 0
+
+
+async def insert_session(
+    session: AsyncSession,
+    *,
+    session_id: UUID,
+    user_id: UUID,
+    network: str | None,
+    now: datetime,
+    expires_at: datetime,
+) -> None:
+    """A new session; the user's own expired ones go."""
+    await session.execute(delete(models.Session).where(models.Session.user_id == user_id, models.Session.expires_at < now))
+    await session.execute(
+        insert(models.Session).values(id=session_id, user_id=user_id, network=network, created_at=now, expires_at=expires_at)
+    )
+
+
+async def network_is_known(session: AsyncSession, user_id: UUID, network: str) -> bool:
+    """True where the user has logged in from this network before."""
+    return bool(
+        await session.scalar(
+            select(select(models.Session.id).where(models.Session.user_id == user_id, models.Session.network == network).exists())
+        )
+    )
+
+
+async def insert_refresh_token(session: AsyncSession, *, token_hash: bytes, session_id: UUID, now: datetime) -> None:
+    """A refresh token, by its hash; the same one twice is one."""
+    await session.execute(
+        upsert(models.RefreshToken).values(hash=token_hash, session_id=session_id, created_at=now).on_conflict_do_nothing()
+    )
+
+
+async def lock_refresh_token(session: AsyncSession, token_hash: bytes) -> AnyRow | None:
+    """The token with its session and the session's user, locked: session_id, used_at, ended_at, expires_at, user_id."""
+    locked = await session.scalar(
+        select(models.RefreshToken.session_id).where(models.RefreshToken.hash == token_hash).with_for_update(key_share=True)
+    )
+    if locked is None:
+        return None
+    return (
+        await session.execute(
+            select(
+                models.RefreshToken.session_id,
+                models.RefreshToken.used_at,
+                models.Session.ended_at,
+                models.Session.expires_at,
+                models.Session.user_id,
+            )
+            .join(models.Session, models.Session.id == models.RefreshToken.session_id)
+            .where(models.RefreshToken.hash == token_hash)
+        )
+    ).first()
+
+
+async def refresh_token_used_at(session: AsyncSession, token_hash: bytes) -> datetime | None:
+    """When this token was used, None where it was not, or is unknown."""
+    used_at: datetime | None = await session.scalar(
+        select(models.RefreshToken.used_at).where(models.RefreshToken.hash == token_hash)
+    )
+    return used_at
+
+
+async def mark_refresh_token_used(session: AsyncSession, token_hash: bytes, *, now: datetime) -> None:
+    """Its child is made."""
+    await session.execute(update(models.RefreshToken).where(models.RefreshToken.hash == token_hash).values(used_at=now))
+
+
+async def extend_session(session: AsyncSession, session_id: UUID, *, expires_at: datetime) -> None:
+    """A session that is used lives on."""
+    await session.execute(update(models.Session).where(models.Session.id == session_id).values(expires_at=expires_at))
+
+
+async def end_session(session: AsyncSession, session_id: UUID) -> None:
+    """No token of the session is good any more."""
+    await session.execute(
+        update(models.Session)
+        .where(models.Session.id == session_id, models.Session.ended_at.is_(None))
+        .values(ended_at=func.clock_timestamp())
+    )
+
+
+async def end_sessions(session: AsyncSession, user_id: UUID, *, keep: UUID | None = None) -> list[UUID]:
+    """End all of a user's sessions but one; returns the ended ones."""
+    rows = await session.execute(
+        update(models.Session)
+        .where(
+            models.Session.user_id == user_id,
+            models.Session.ended_at.is_(None),
+            models.Session.id.is_distinct_from(keep),
+        )
+        .values(ended_at=func.clock_timestamp())
+        .returning(models.Session.id)
+    )
+    return list(rows.scalars())
+
+
+async def session_of_token(session: AsyncSession, token_hash: bytes) -> tuple[UUID, UUID] | None:
+    """Session and user of a refresh token."""
+    row = (
+        await session.execute(
+            select(models.Session.id, models.Session.user_id)
+            .join(models.RefreshToken, models.RefreshToken.session_id == models.Session.id)
+            .where(models.RefreshToken.hash == token_hash)
+        )
+    ).first()
+    return None if row is None else (row[0], row[1])

@@ -1,0 +1,234 @@
+"""The routes of accounts (api.md section 1)."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from holdfast.accounts import schemas, service
+from holdfast.accounts.rules import User
+from holdfast.core import clock
+from holdfast.core.answers import Answer, answer
+from holdfast.core.callers import Caller
+from holdfast.core.errors import Invalid, NotFound
+from holdfast.web.access import AdminCaller, AnyCaller, request_origin
+from holdfast.web.errors import send
+from holdfast.web.fields import PathId, Text
+from holdfast.web.once import OnceDep
+from holdfast.web.openapi import changes, opens, reads, refusals
+from holdfast.web.paging import PageDep, page_answer
+from holdfast.web.preconditions import IfMatch, conditional
+from holdfast.web.routing import Route
+from holdfast.web.state import State, StateDep
+
+router = APIRouter(route_class=Route, tags=["accounts"])
+
+SearchText = Annotated[Annotated[str, Text(200)] | None, Query(description="Part of the e-mail or name.")]
+
+
+def _shown(user: User) -> Answer:
+    return answer({"user": user.as_json()}, etag=user.etag)
+
+
+def _tokens(state: State) -> service.TokenMaker:
+    life = timedelta(days=state.settings.refresh_token_days)
+    return service.TokenMaker(state.access_tokens, state.refresh_tokens, life)
+
+
+@router.post(
+    "/dummyLogin",
+    operation_id="dummyLogin",
+    summary="Log in as the demo admin or user (development only)",
+    responses=opens(schemas.TokenAnswer, 403, 404),
+)
+async def dummy_login(body: schemas.DummyLogin, request: Request, state: StateDep) -> Response:
+    """A token for one of two fixed users. In production there is no such route (404)."""
+    if not state.settings.development:
+        raise NotFound
+    address = request_origin(request)["address"]
+    token = await service.dummy_log_in(state.db, _tokens(state), role=body.role, address=address, now=clock.now())
+    return send(answer({"token": token}))
+
+
+@router.post(
+    "/register",
+    operation_id="register",
+    summary="Make an account",
+    responses=opens(schemas.UserAnswer, 403, status=201),
+    status_code=201,
+)
+async def register(body: schemas.Registration, request: Request, state: StateDep) -> Response:
+    """The role admin can be chosen in development only; in production admins are made with the command line."""
+    user = await service.register(
+        state.db,
+        state.passwords,
+        email=body.email,
+        password=body.password,
+        role=body.role,
+        name=body.name,
+        development=state.settings.development,
+        by=Caller(None, "anyone", **request_origin(request)),
+    )
+    return send(answer({"user": user.as_json()}, status=201, location=f"/users/{user.id}"))
+
+
+@router.post(
+    "/login",
+    operation_id="login",
+    summary="Trade e-mail and password for tokens",
+    responses=opens(schemas.TokenPairAnswer, 401, 403, 429),
+)
+async def login(body: schemas.Login, request: Request, state: StateDep) -> Response:
+    """Unknown account and wrong password are answered alike. Failed attempts are limited (429)."""
+    pair = await service.log_in(
+        state.db,
+        state.passwords,
+        _tokens(state),
+        state.login_limit,
+        email=body.email,
+        password=body.password,
+        address=request_origin(request)["address"],
+        now=clock.now(),
+    )
+    return send(answer(pair.as_json()))
+
+
+@router.post(
+    "/auth/refresh",
+    operation_id="refreshToken",
+    summary="Trade a refresh token for the next pair",
+    responses=opens(schemas.TokenPairAnswer, 401),
+)
+async def refresh(body: schemas.Refresh, state: StateDep) -> Response:
+    """A refresh token is good once: a later reuse ends the session (`TOKEN_REUSED`). A retry within 10 s is honest."""
+    pair = await service.refresh(state.db, _tokens(state), state.revocations, token=body.refreshToken, now=clock.now())
+    return send(answer(pair.as_json()))
+
+
+@router.post(
+    "/auth/logout",
+    operation_id="logout",
+    summary="End this session",
+    responses={204: {"description": "Ended."}, **refusals(400, 401, 413)},
+    status_code=204,
+)
+async def logout(caller: AnyCaller, state: StateDep, body: schemas.Logout | None = None) -> Response:
+    """Every token of the session is refused from now on; with `refreshToken`, that one's session too."""
+    await service.log_out(
+        state.db,
+        _tokens(state),
+        state.revocations,
+        refresh_token=body.refreshToken if body is not None else None,
+        by=caller,
+    )
+    return send(Answer(204))
+
+
+@router.get("/users/me", operation_id="getMe", summary="Your own profile", responses=reads(schemas.UserAnswer, 404))
+async def get_me(request: Request, caller: AnyCaller, state: StateDep) -> Response:
+    """The user behind the token."""
+    return conditional(request, _shown(await service.get_user(state.db, _own_id(caller))))
+
+
+@router.patch(
+    "/users/me",
+    operation_id="changeMe",
+    summary="Change your own profile",
+    responses=changes(schemas.UserAnswer, 404, 412),
+)
+async def change_me(
+    body: schemas.ProfileChange, caller: AnyCaller, state: StateDep, once: OnceDep, if_match: IfMatch = None
+) -> Response:
+    """What is not named stays."""
+    user = await service.change_profile(
+        state.db,
+        user_id=_own_id(caller),
+        changes=body.model_dump(exclude_unset=True),
+        if_match=if_match,
+        by=caller,
+        once=once.answering(_shown),
+    )
+    return send(_shown(user))
+
+
+@router.put(
+    "/users/me/password",
+    operation_id="changePassword",
+    summary="Change your password",
+    responses={204: {"description": "Changed; your other sessions are ended."}, **refusals(400, 401, 403, 404, 413)},
+    status_code=204,
+)
+async def change_password(body: schemas.PasswordChange, caller: AnyCaller, state: StateDep) -> Response:
+    """The current password is asked for; all other sessions end."""
+    await service.change_password(
+        state.db,
+        state.passwords,
+        state.revocations,
+        current=body.currentPassword,
+        new=body.newPassword,
+        by=caller,
+    )
+    return send(Answer(204))
+
+
+@router.get("/users", operation_id="listUsers", summary="All users", responses=reads(schemas.UsersAnswer, 400, 403))
+async def list_users(
+    request: Request,
+    _admin: AdminCaller,
+    state: StateDep,
+    page: PageDep,
+    q: SearchText = None,
+    role: Literal["admin", "user"] | None = None,
+    status: Literal["active", "suspended"] | None = None,
+) -> Response:
+    """Newest first; deleted accounts are left out."""
+    users, total = await service.list_users(state.db, q=q, role=role, status=status, offset=page.offset, limit=page.size)
+    return send(page_answer(request, "users", [user.as_json() for user in users], page, total))
+
+
+@router.get(
+    "/users/{user_id}",
+    operation_id="getUser",
+    summary="One user",
+    responses=reads(schemas.UserAnswer, 400, 403, 404),
+)
+async def get_user(user_id: PathId, request: Request, _admin: AdminCaller, state: StateDep) -> Response:
+    """For admins."""
+    return conditional(request, _shown(await service.get_user(state.db, user_id)))
+
+
+@router.patch(
+    "/users/{user_id}",
+    operation_id="changeUser",
+    summary="Change a user's role or status",
+    responses=changes(schemas.UserAnswer, 404, 412),
+)
+async def change_user(
+    user_id: PathId,
+    body: schemas.UserChange,
+    caller: AdminCaller,
+    state: StateDep,
+    once: OnceDep,
+    if_match: IfMatch = None,
+) -> Response:
+    """Either ends the user's sessions: a suspended user is out within five seconds, a new role needs a new log-in."""
+    changed = {name: value for name, value in body.model_dump(exclude_unset=True).items() if value is not None}
+    if not changed:
+        message = "Name what is to change: role, status or both."
+        raise Invalid(message)
+    user = await service.change_user(
+        state.db,
+        state.revocations,
+        user_id=user_id,
+        changes=changed,
+        if_match=if_match,
+        by=caller,
+        once=once.answering(_shown),
+    )
+    return send(_shown(user))
+
+
+def _own_id(caller: Caller) -> PathId:
+    if caller.user_id is None:
+        raise NotFound
+    return caller.user_id

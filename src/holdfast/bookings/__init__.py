@@ -1,0 +1,1 @@
+"""Everything that takes or gives back: bookings, holds, closures, ending an account."""

@@ -1,0 +1,51 @@
+"""Units, claims as they are read, and how the two meet. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class HolderKind(StrEnum):
+    """What may stand behind a claim; the value is the column that names it."""
+
+    BOOKING = "booking"
+    HOLD = "hold"
+    CLOSURE = "closure"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who a claim is for. `expires_at` (aware, UTC) for holds only."""
+
+    kind: HolderKind
+    id: UUID
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A resource during `[start, end)`: what one party can have at a time."""
+
+    resource_no: int
+    start: datetime
+    end: datetime
+    slot_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A claim as it was read: `[start, end)`, its holder, and whether it is a hold that lapsed by the database's clock."""
+
+    start: datetime
+    end: datetime
+    kind: HolderKind
+    holder_id: UUID
+    user_id: UUID | None
+    lapsed: bool
+
+
+def overlapping(taken: Sequence[Taken], start: datetime, end: datetime) -> Iterable[Taken]:
+    """The live claims that share an instant with `[start, end)`."""
+    return (claim for claim in taken if not claim.lapsed and claim.start < end and start < claim.end)

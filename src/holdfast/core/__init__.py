@@ -1,0 +1,1 @@
+"""What every floor above may use: settings, clock, errors, security, logging, schedules, slot ids."""

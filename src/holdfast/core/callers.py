@@ -1,0 +1,24 @@
+"""Who does something, from where: handed from the edge to the use case, and written into the outbox with it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller. `request_id` and `address` (the peer's IP address) are None outside of HTTP."""
+
+    user_id: UUID | None
+    role: str
+    session_id: UUID | None = None
+    request_id: str | None = None
+    address: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """True for the role admin."""
+        return self.role == "admin"
+
+
+#: The service itself: seeding, the command line.
+SYSTEM = Caller(user_id=None, role="admin")

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections and transactions, locks, constraint errors, the tables, the embedded server."""

@@ -1,0 +1,208 @@
+"""Connections and transactions. Every wait has an end, and its end is a Busy refusal, never a hang.
+
+Two pools on one database: SQLAlchemy's for transactions, asyncpg's own for the single statements of the hottest reads,
+where SQLAlchemy's share of a request is more than all the rest of it (measured in docs/decisions/0002).
+"""
+
+import asyncio
+import functools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import asyncpg
+from sqlalchemy import Row, Select, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from holdfast.core.errors import Busy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+#: A row, and a statement, of whatever columns.
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+AnySelect: TypeAlias = Select[*tuple[Any, ...]]
+
+CONNECT_SECONDS = 2.0
+POOL_SECONDS = 2.0
+#: Longer than the server's own limits, so that it speaks only where the server does not answer at all.
+COMMAND_SECONDS = 5.0
+SERVER_LIMITS = {
+    "statement_timeout": "3s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "5s",
+    "default_transaction_isolation": "read committed",
+    "timezone": "UTC",
+}
+_ATTEMPTS = 4
+_BEGIN = text("SELECT 1")
+
+#: SQLSTATEs (PostgreSQL, appendix A) after which the whole use case may be run again: nothing has happened.
+_ABORTED = frozenset({"40001", "40P01"})
+#: SQLSTATEs and classes of them that mean "not now": locks, cancelled statements, connections, start-up and shutdown.
+_BUSY = frozenset({"55P03", "57014", "25P03", "57P01", "57P02", "57P03", "53300", "53400", "25P02"})
+
+
+class TransactionAborted(Busy):
+    """PostgreSQL gave this transaction up for another's sake (a deadlock, a stale plan); run the use case again."""
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The driver's error under SQLAlchemy's wrapping."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def as_refusal(error: BaseException) -> Busy | None:
+    """The refusal that a database error stands for, or None where it is a defect of ours."""
+    cause = _cause(error)
+    if isinstance(cause, asyncpg.InvalidCachedStatementError):
+        return TransactionAborted()
+    if isinstance(cause, asyncpg.PostgresError):
+        if cause.sqlstate in _ABORTED:
+            return TransactionAborted()
+        if cause.sqlstate in _BUSY or (cause.sqlstate or "").startswith("08"):
+            return Busy()
+        return None
+    if isinstance(cause, (asyncpg.InterfaceError, asyncpg.InternalClientError)):
+        # "connection is closed", "connection was closed in the middle of operation": the server went away.
+        return Busy() if "clos" in str(cause) or "connect" in str(cause) else None
+    if isinstance(cause, (OSError, TimeoutError, asyncio.TimeoutError, PoolTimeout)):
+        return Busy()
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return Busy()
+    return None
+
+
+@asynccontextmanager
+async def _refusing() -> AsyncIterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        refusal = as_refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def retry_aborted(use_case: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Run a whole use case again, a few times, where PostgreSQL aborted its transaction; then it is Busy."""
+
+    @functools.wraps(use_case)
+    async def retried(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return await use_case(*args, **kwargs)
+            except TransactionAborted:
+                await asyncio.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter, not a secret
+        return await use_case(*args, **kwargs)
+
+    return retried
+
+
+class Database:
+    """One PostgreSQL database, as one process uses it.
+
+    `on_connect` is called with each new asyncpg connection; tests count statements with it.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16, on_connect: Callable[[Any], None] | None = None) -> None:
+        self.url = url
+        self._on_connect = on_connect
+        self._read_pool_size = max(1, pool_size // 2)
+        self._reads: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+        self.engine: AsyncEngine = create_async_engine(
+            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=max(1, pool_size - self._read_pool_size),
+            max_overflow=0,
+            pool_timeout=POOL_SECONDS,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": COMMAND_SECONDS,
+                "server_settings": {**SERVER_LIMITS, "application_name": "holdfast"},
+            },
+        )
+        if on_connect is not None:
+            hook = on_connect
+            event.listen(self.engine.sync_engine, "connect", lambda dbapi, _record: hook(dbapi.driver_connection))
+
+    async def open(self) -> None:
+        """Connect and warm up. Raises Busy where the database is out of reach."""
+        await self.fetch("SELECT 1")
+
+    async def close(self) -> None:
+        """Close both pools; what is under way is cut after two seconds."""
+        if self._reads is not None:
+            try:
+                await asyncio.wait_for(self._reads.close(), 2)
+            except TimeoutError:
+                self._reads.terminate()
+            self._reads = None
+        await self.engine.dispose()
+
+    async def _pool(self) -> asyncpg.Pool:
+        # Opened at the first need: a service that starts before its database answers 503 until it is there.
+        if self._reads is None:
+            async with self._opening:
+                if self._reads is None:
+                    self._reads = await asyncpg.create_pool(
+                        self.url,
+                        min_size=1,
+                        max_size=self._read_pool_size,
+                        timeout=CONNECT_SECONDS,
+                        command_timeout=COMMAND_SECONDS,
+                        server_settings={**SERVER_LIMITS, "application_name": "holdfast reads"},
+                        init=self._init,
+                        # No session state is ever set on these connections, so there is none to reset (64 us a time).
+                        reset=_nothing,
+                    )
+        return self._reads
+
+    async def _init(self, connection: Any) -> None:
+        if self._on_connect is not None:
+            self._on_connect(connection)
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Run one read-only statement outside any transaction and return its rows. Raises Busy."""
+        async with _refusing():
+            pool = self._reads or await self._pool()
+            connection = await pool.acquire(timeout=POOL_SECONDS)
+            try:
+                rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
+                return rows
+            finally:
+                await pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A READ COMMITTED transaction: committed when the block ends, rolled back when it raises.
+
+        Raises TransactionAborted (see `retry_aborted`) and Busy. A Busy out of the commit itself leaves open whether it
+        took place; an idempotency key tells.
+        """
+        async with _refusing(), AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+async def _nothing(_connection: object) -> None:
+    return
+
+
+async def fetch_in(session: AsyncSession, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+    """Run a statement with asyncpg's own parameters (`$1`) inside the session's transaction.
+
+    For the statements that also run outside of one (`Database.fetch`): one text, one decoder.
+    """
+    connection = await session.connection()
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    if not driver.is_in_transaction():
+        # SQLAlchemy begins lazily, at its own first statement.
+        await session.execute(_BEGIN)
+    rows: Sequence[asyncpg.Record] = await driver.fetch(statement, *arguments)
+    return rows

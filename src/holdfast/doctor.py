@@ -1,0 +1,100 @@
+"""What must be so for the promises to hold on this machine and this database, and what to do where it is not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from holdfast.adapters.conferencing import ProviderUnknown, make_provider
+from holdfast.core.settings import DEVELOPMENT_SECRET, Settings
+from holdfast.db import migrations
+from holdfast.db.database import Database
+
+_OLDEST = 15
+_MAX_SKEW_SECONDS = 2.0
+_LOOK = """
+SELECT current_setting('server_version_num')::int / 10000 AS major, current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('max_connections')::int AS max_connections,
+       pg_is_in_recovery() AS standby, clock_timestamp() AS now"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: how it went, in words, and what to do about it."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    advice: str = ""
+
+
+async def examine(db: Database, settings: Settings, *, now: Callable[[], datetime]) -> list[Finding]:
+    """All checks. Raises Busy where the database is out of reach."""
+    return [*_settings(settings), *await _database(db, settings, now), await _migrations(db)]
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    found = [Finding("ok", f"settings are valid; environment {settings.env.value}")]
+    if settings.jwt_secret.get_secret_value() == DEVELOPMENT_SECRET:
+        found.append(
+            Finding(
+                "warn",
+                "tokens are signed with the well-known development secret",
+                "fine for a demo on loopback; else set HOLDFAST_JWT_SECRET and HOLDFAST_ENV=production",
+            )
+        )
+    try:
+        make_provider(settings)
+        found.append(Finding("ok", f"conference provider {settings.conference_provider} is there"))
+    except ProviderUnknown as error:
+        found.append(Finding("fail", "the conference provider cannot work", str(error)))
+    return found
+
+
+async def _database(db: Database, settings: Settings, now: Callable[[], datetime]) -> list[Finding]:
+    before = now()
+    (row,) = await db.fetch(_LOOK)
+    after = now()
+    found = [
+        Finding("ok", f"PostgreSQL {row['major']}")
+        if row["major"] >= _OLDEST
+        else Finding("fail", f"PostgreSQL {row['major']} is too old", f"use PostgreSQL {_OLDEST} or newer")
+    ]
+    for name in ("fsync", "full_page_writes"):
+        found.append(
+            Finding("ok", f"{name} is on")
+            if row[name] == "on"
+            else Finding("fail", f"{name} is {row[name]}: a crash loses acknowledged bookings", f"set {name} = on")
+        )
+    commit = row["synchronous_commit"]
+    found.append(
+        Finding("fail", "synchronous_commit is off: a crash loses acknowledged bookings", "set synchronous_commit = on")
+        if commit == "off"
+        else Finding("ok", f"synchronous_commit is {commit}")
+    )
+    if row["standby"]:
+        found.append(Finding("fail", "this is a standby: nothing can be booked", "point HOLDFAST_DATABASE_URL at the primary"))
+    needed = settings.pool_size * settings.workers
+    if needed > row["max_connections"] - 10:
+        found.append(
+            Finding(
+                "fail",
+                f"up to {needed} connections are needed, {row['max_connections']} are allowed",
+                "lower HOLDFAST_POOL_SIZE or HOLDFAST_WORKERS, or raise max_connections",
+            )
+        )
+    skew = max((before - row["now"]).total_seconds(), (row["now"] - after).total_seconds(), 0.0)
+    found.append(
+        Finding("ok", f"clocks agree (within {skew:.3f} s)")
+        if skew <= _MAX_SKEW_SECONDS
+        else Finding("fail", f"this machine's clock and the database's are {skew:.0f} s apart", "synchronize both (NTP)")
+    )
+    return found
+
+
+async def _migrations(db: Database) -> Finding:
+    current, head = await migrations.current(db), migrations.head()
+    if current == head:
+        return Finding("ok", f"migrations are at head ({head})")
+    return Finding("fail", f"migrations are at {current or 'nothing'}, not at {head}", "run `holdfast migrate`")

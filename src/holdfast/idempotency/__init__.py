@@ -1,0 +1,5 @@
+"""`Idempotency-Key`: the same caller, key and request get the first answer again, byte for byte."""
+
+from holdfast.idempotency.service import Key, Once, Replay
+
+__all__ = ["Key", "Once", "Replay"]
