@@ -116,7 +116,7 @@ def serve(
         with _database_url(settings) as url:
             if migrate or (migrate is None and settings.database_url is None):
                 _migrate(url)
-            seeded = demo and settings.development and _seed(settings, url)
+            seeded = demo and settings.development and _seed(url)
             _serve(settings, url, listening, demo=demo, seeded=seeded)
     except KeyboardInterrupt:
         pass
@@ -221,7 +221,7 @@ def migrate(
     console.print(f"The database was at {before or 'nothing'} and is at {after or 'nothing'}. Next: holdfast serve")
 
 
-def _seed(settings: Settings, url: str) -> bool:
+def _seed(url: str) -> bool:
     from holdfast.seed import seed as fill
 
     with console.status("Making demo data") as status:
@@ -240,7 +240,7 @@ def seed() -> None:
         _fail("Demo data come with well-known passwords, so production refuses them: set HOLDFAST_ENV=development.")
     with _database_url(settings) as url:
         _migrate(url)
-        made = _seed(settings, url)
+        made = _seed(url)
     if made:
         console.print("Demo data are there. Next: make run, then log in as anna@example.com (password: holdfast)")
     else:

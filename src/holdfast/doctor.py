@@ -61,12 +61,12 @@ async def _database(db: Database, settings: Settings, now: Callable[[], datetime
         if row["major"] >= _OLDEST
         else Finding("fail", f"PostgreSQL {row['major']} is too old", f"use PostgreSQL {_OLDEST} or newer")
     ]
-    for name in ("fsync", "full_page_writes"):
-        found.append(
-            Finding("ok", f"{name} is on")
-            if row[name] == "on"
-            else Finding("fail", f"{name} is {row[name]}: a crash loses acknowledged bookings", f"set {name} = on")
-        )
+    found += [
+        Finding("ok", f"{name} is on")
+        if row[name] == "on"
+        else Finding("fail", f"{name} is {row[name]}: a crash loses acknowledged bookings", f"set {name} = on")
+        for name in ("fsync", "full_page_writes")
+    ]
     commit = row["synchronous_commit"]
     found.append(
         Finding("fail", "synchronous_commit is off: a crash loses acknowledged bookings", "set synchronous_commit = on")

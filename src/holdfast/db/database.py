@@ -59,22 +59,15 @@ def _cause(error: BaseException) -> BaseException:
 def as_refusal(error: BaseException) -> Busy | None:
     """The refusal that a database error stands for, or None where it is a defect of ours."""
     cause = _cause(error)
-    if isinstance(cause, asyncpg.InvalidCachedStatementError):
+    state = cause.sqlstate or "" if isinstance(cause, asyncpg.PostgresError) else ""
+    if isinstance(cause, asyncpg.InvalidCachedStatementError) or state in _ABORTED:
         return TransactionAborted()
-    if isinstance(cause, asyncpg.PostgresError):
-        if cause.sqlstate in _ABORTED:
-            return TransactionAborted()
-        if cause.sqlstate in _BUSY or (cause.sqlstate or "").startswith("08"):
-            return Busy()
-        return None
-    if isinstance(cause, (asyncpg.InterfaceError, asyncpg.InternalClientError)):
-        # "connection is closed", "connection was closed in the middle of operation": the server went away.
-        return Busy() if "clos" in str(cause) or "connect" in str(cause) else None
-    if isinstance(cause, (OSError, TimeoutError, asyncio.TimeoutError, PoolTimeout)):
-        return Busy()
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return Busy()
-    return None
+    if state:
+        return Busy() if state in _BUSY or state.startswith("08") else None
+    # The server went away: "connection is closed", "connection was closed in the middle of operation".
+    gone = isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError) and "connection" in str(cause)
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return Busy() if gone or lost or isinstance(cause, OSError | TimeoutError | PoolTimeout) else None
 
 
 @asynccontextmanager

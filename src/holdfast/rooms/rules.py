@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -99,7 +100,7 @@ def make_schedule(slot_minutes: int, windows: Sequence[Window]) -> Schedule:
             raise Invalid(message)
     for day in range(1, 8):
         todays = sorted((w for w in tidy if day in w.days_of_week), key=lambda w: w.opens)
-        for earlier, later in zip(todays, todays[1:], strict=False):
+        for earlier, later in pairwise(todays):
             if later.opens < earlier.closes:
                 message = f"Two windows of weekday {day} overlap at {wall_text(later.opens)}."
                 raise Invalid(message)
@@ -117,8 +118,10 @@ def day_reach(day: date) -> tuple[datetime, datetime]:
 
 @dataclass(frozen=True, slots=True)
 class SlotRange:
-    """Which slots are wanted: those of the dates `first` to `last` (both included) on the room's calendar, or those that
-    begin in the period `[start, end)`. Raises Invalid where it is backwards or longer than 31 days.
+    """Which slots are wanted, by dates or by instants; 31 days at most. Raises Invalid where it makes no sense.
+
+    `dates` are the first and the last one on the room's calendar, both included; `period` is `[start, end)`, in which the
+    wanted slots begin.
     """
 
     dates: tuple[date, date] | None = None

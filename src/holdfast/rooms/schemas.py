@@ -40,7 +40,7 @@ class NewRoom(Body):
     kind: Kind = Field("room", description="room, bay, desk, court, ...")
     timeZone: TimeZone = "UTC"
     location: Annotated[str, Text(500)] | None = None
-    features: Annotated[list[Feature], Field(max_length=100)] = []
+    features: Annotated[list[Feature], Field(max_length=100)] = Field(default_factory=list)
     policy: PolicyFields | None = None
 
 

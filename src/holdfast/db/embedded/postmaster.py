@@ -1,5 +1,6 @@
 """Starting, adopting, mending and stopping a cluster's server process. The caller holds the cluster's change lock throughout."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -249,11 +250,12 @@ def _wait_for_end(pid: int, cluster: Cluster, seconds: float) -> None:
         time.sleep(_PAUSE)
 
 
-def _forget_in_child() -> None:
-    """Forget the server in a forked child, which is not the server's parent and cannot wait for it."""
+def _forget() -> None:
+    """Wait for no server any more: a forked child is not its parent, and a parent may end before it when others share it."""
     for child in _children.values():
         child.returncode = 0
     _children.clear()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_forget)
+atexit.register(_forget)

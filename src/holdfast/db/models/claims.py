@@ -17,7 +17,7 @@ def _as_range(column: str) -> Any:
 
 
 class Claim(Base):
-    """ "This unit is taken": a resource (seat 0) during a period, or one seat of an event for good.
+    """A unit is taken: a resource (seat 0) during a period, or one seat of an event for good.
 
     Two claims of one unit never overlap, whatever the application does. A hold's end cannot be part of the constraint
     (it depends on the clock), which is why lapsed holds are released inside the taking transaction.
