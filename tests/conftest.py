@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-from support.api import Api, Person
-from support.databases import cloned_database, migrated_template, test_server
-from support.servers import SECRET
 
 from holdfast.core.settings import Settings, load_settings
 from holdfast.db.models import Base
 from holdfast.main import build_app, build_state
 from holdfast.web.state import State
+from support.api import Api, Person
+from support.databases import cloned_database, migrated_template, test_server
+from support.servers import SECRET
 
 _EMPTY = f"TRUNCATE {', '.join(table.name for table in Base.metadata.sorted_tables)} RESTART IDENTITY CASCADE"
 
@@ -87,11 +87,11 @@ async def client(state: State) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def api(client: httpx.AsyncClient, state: State) -> AsyncIterator[Api]:
+async def api(client: httpx.AsyncClient, state: State) -> Api:
     """The application on an empty database. Commits are real: what races and constraints do must be seen."""
     await state.db.fetch(_EMPTY)
     await state.revocations.look()
-    yield Api(client, state.db, state.access_tokens)
+    return Api(client, state.db, state.access_tokens)
 
 
 @pytest.fixture

@@ -709,12 +709,14 @@ if I_AM_ROOT:
 
 else:
 
-    def test_a_folder_closed_to_writing_is_a_clear_message(tmp_path: Path) -> None:
+    def test_ones_own_folder_closed_to_writing_is_a_clear_message(tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
         with pytest.raises(embedded.EmbeddedPostgresError, match=r"cannot be written by this user.*HOLDFAST_DATA_DIR"):
             embedded.start(tmp_path / "data")
 
-    def test_an_ordinary_user_has_all_in_his_folder(tmp_path: Path, start: Callable[..., embedded.EmbeddedServer]) -> None:
+    def test_all_belongs_to_the_ordinary_user_who_runs_this(
+        tmp_path: Path, start: Callable[..., embedded.EmbeddedServer]
+    ) -> None:
         server = start(tmp_path)
         assert f"Uid:\t{os.getuid()}\t" in Path(f"/proc/{server.pid}/status").read_text()
         assert {path.lstat().st_uid for path in tmp_path.rglob("*")} == {os.getuid()}

@@ -15,7 +15,7 @@ from holdfast.web.access import AdminCaller, AnyCaller, request_origin
 from holdfast.web.errors import send
 from holdfast.web.fields import PathId, Text
 from holdfast.web.once import OnceDep
-from holdfast.web.openapi import changes, opens, reads, refusals
+from holdfast.web.openapi import changes, opens, reads, reads_one, refusals
 from holdfast.web.paging import PageDep, page_answer
 from holdfast.web.preconditions import IfMatch, conditional
 from holdfast.web.routing import Route
@@ -109,7 +109,7 @@ async def refresh(body: schemas.Refresh, state: StateDep) -> Response:
     "/auth/logout",
     operation_id="logout",
     summary="End this session",
-    responses={204: {"description": "Ended."}, **refusals(400, 401, 413)},
+    responses={204: {"description": "Ended."}, **refusals(400, 401)},
     status_code=204,
 )
 async def logout(caller: AnyCaller, state: StateDep, body: schemas.Logout | None = None) -> Response:
@@ -124,7 +124,7 @@ async def logout(caller: AnyCaller, state: StateDep, body: schemas.Logout | None
     return send(Answer(204))
 
 
-@router.get("/users/me", operation_id="getMe", summary="Your own profile", responses=reads(schemas.UserAnswer, 404))
+@router.get("/users/me", operation_id="getMe", summary="Your own profile", responses=reads_one(schemas.UserAnswer, 404))
 async def get_me(request: Request, caller: AnyCaller, state: StateDep) -> Response:
     """The user behind the token."""
     return conditional(request, _shown(await service.get_user(state.db, _own_id(caller))))
@@ -155,7 +155,7 @@ async def change_me(
     "/users/me/password",
     operation_id="changePassword",
     summary="Change your password",
-    responses={204: {"description": "Changed; your other sessions are ended."}, **refusals(400, 401, 403, 404, 413)},
+    responses={204: {"description": "Changed; your other sessions are ended."}, **refusals(400, 401, 403, 404)},
     status_code=204,
 )
 async def change_password(body: schemas.PasswordChange, caller: AnyCaller, state: StateDep) -> Response:
@@ -190,7 +190,7 @@ async def list_users(
     "/users/{user_id}",
     operation_id="getUser",
     summary="One user",
-    responses=reads(schemas.UserAnswer, 400, 403, 404),
+    responses=reads_one(schemas.UserAnswer, 400, 403, 404),
 )
 async def get_user(user_id: PathId, request: Request, _admin: AdminCaller, state: StateDep) -> Response:
     """For admins."""

@@ -15,7 +15,7 @@ from holdfast.web.access import AdminCaller, AnyCaller, UserCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import Id, Instant, PathId, Text
 from holdfast.web.once import OnceDep
-from holdfast.web.openapi import changes, reads, refusals
+from holdfast.web.openapi import changes, reads, reads_one, refusals
 from holdfast.web.paging import OptionalPageDep, PageDep, cursor_answer, page_answer
 from holdfast.web.preconditions import IfMatch, conditional
 from holdfast.web.routing import Route, at_both_paths
@@ -27,7 +27,7 @@ account = APIRouter(route_class=Route, tags=["accounts"])
 
 Status = Annotated[Literal["active", "cancelled"] | None, Query()]
 From = Annotated[Instant | None, Query(alias="from", description="Bookings that begin then or later.")]
-To = Annotated[Instant | None, Query(description="Bookings that begin before that.")]
+To = Annotated[Instant | None, Query(alias="to", description="Bookings that begin before that.")]
 
 
 def _shown(booking: Booking) -> Answer:
@@ -173,7 +173,7 @@ async def list_my_bookings(
     "/bookings/{booking_id}",
     operation_id="getBooking",
     summary="One booking",
-    responses={304: {"description": "Unchanged."}, **reads(schemas.BookingAnswer, 400, 403, 404)},
+    responses=reads_one(schemas.BookingAnswer, 400, 403, 404),
 )
 async def get_booking(booking_id: PathId, request: Request, caller: AnyCaller, db: DatabaseDep) -> Response:
     """For its owner and for admins."""

@@ -9,7 +9,6 @@ from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.claims.rules import Holder, HolderKind, Taken, Unit
-from holdfast.db.database import AnyRow
 from holdfast.db.models import Claim
 
 #: The claims of a resource's whole (seat 0) that share an instant with a period, as a lateral sub-select. Asked with the
@@ -112,12 +111,12 @@ async def delete_lapsed(session: AsyncSession, hold_ids: list[UUID]) -> list[UUI
     return sorted({hold_id for hold_id in rows.scalars() if hold_id is not None})
 
 
-async def hand_over(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> list[AnyRow]:
-    """Make a live hold's claims the booking's; returns a row per claim, none where the hold is over."""
+async def hand_over(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> int:
+    """Make a hold's claims the booking's; returns how many there were."""
     rows = await session.execute(
         update(Claim)
-        .where(Claim.hold_id == hold_id, Claim.expires_at > func.clock_timestamp())
+        .where(Claim.hold_id == hold_id)
         .values(hold_id=None, expires_at=None, booking_id=booking_id)
         .returning(literal(1))
     )
-    return list(rows)
+    return len(rows.all())

@@ -44,6 +44,10 @@ async def release_lapsed(session: AsyncSession, seen: Sequence[Taken]) -> list[U
     return await queries.delete_lapsed(session, lapsed) if lapsed else []
 
 
-async def turn_hold_into_booking(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> bool:
-    """Hand a live hold's units to the booking, without a moment in which they are free. False where it is over."""
-    return bool(await queries.hand_over(session, hold_id=hold_id, booking_id=booking_id))
+async def turn_hold_into_booking(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> int:
+    """Hand a hold's units to the booking, without a moment in which they are free; returns how many there were.
+
+    Whether the hold still lives is the caller's to ask, once, under the lock: asked again for each claim, the end could
+    pass between two of them.
+    """
+    return await queries.hand_over(session, hold_id=hold_id, booking_id=booking_id)

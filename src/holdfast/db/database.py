@@ -114,6 +114,8 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
             pool_use_lifo=True,
+            # An error is logged without the values that it was about.
+            hide_parameters=True,
             connect_args={
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": COMMAND_SECONDS,

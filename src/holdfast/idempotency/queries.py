@@ -22,6 +22,11 @@ async def try_lock(session: AsyncSession, number: int) -> bool:
     return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(number))))
 
 
+async def lock(session: AsyncSession, number: int) -> None:
+    """The same lock, waited for (`lock_timeout` ends the wait)."""
+    await session.execute(select(func.pg_advisory_xact_lock(number)))
+
+
 async def find(session: AsyncSession, user_id: UUID, key: str) -> IdempotencyKey | None:
     """The row of a key that is not older than a day; an older one is removed."""
     await session.execute(

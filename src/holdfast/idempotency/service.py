@@ -70,15 +70,19 @@ class Once:
         return Once(self.key, shape_refusal=self._shape_refusal, shape=shape)
 
     @asynccontextmanager
-    async def transaction(self, db: Database) -> AsyncIterator[AsyncSession]:
-        """`db.transaction()`; with a key, raises Replay, InProgress or KeyReused, and keeps refusals that are kept."""
+    async def transaction(self, db: Database, *, resuming: bool = False) -> AsyncIterator[AsyncSession]:
+        """`db.transaction()`; with a key, raises Replay, InProgress or KeyReused, and keeps refusals that are kept.
+
+        `resuming` is for the second transaction of a booking that is under way with this key: it waits for a repeat that
+        is just being told "in progress", instead of being told so itself.
+        """
         if self.key is None:
             async with db.transaction() as session:
                 yield session
             return
         refusal: Refusal | None = None
         async with db.transaction() as session:
-            await self._claim(session, self.key)
+            await self._claim(session, self.key, resuming=resuming)
             try:
                 async with session.begin_nested():
                     yield session
@@ -95,8 +99,10 @@ class Once:
         if refusal is not None:
             raise refusal
 
-    async def _claim(self, session: AsyncSession, key: Key) -> None:
-        if not await queries.try_lock(session, key.lock_number):
+    async def _claim(self, session: AsyncSession, key: Key, *, resuming: bool) -> None:
+        if resuming:
+            await queries.lock(session, key.lock_number)
+        elif not await queries.try_lock(session, key.lock_number):
             raise InProgress
         known = await queries.find(session, key.user_id, key.text)
         if known is None:
@@ -104,7 +110,7 @@ class Once:
         if known.fingerprint != key.fingerprint:
             raise KeyReused
         if known.status is None:
-            if known.busy_until is not None and await queries.is_ahead(session, known.busy_until):
+            if not resuming and known.busy_until is not None and await queries.is_ahead(session, known.busy_until):
                 raise InProgress
             self.booking_id = known.booking_id
             return

@@ -15,7 +15,7 @@ from holdfast.web.access import AdminCaller, AnyCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import Date, Instant, PathId, Text
 from holdfast.web.once import OnceDep
-from holdfast.web.openapi import changes, reads, refusals
+from holdfast.web.openapi import changes, reads, reads_one, refusals
 from holdfast.web.paging import OptionalPageDep, page_answer
 from holdfast.web.preconditions import IfMatch, conditional
 from holdfast.web.routing import Route, at_both_paths
@@ -102,7 +102,7 @@ async def create_room(body: schemas.NewRoom, caller: AdminCaller, db: DatabaseDe
     "/rooms/{room_id}",
     operation_id="getRoom",
     summary="One room",
-    responses=reads(schemas.RoomAnswer, 400, 404),
+    responses=reads_one(schemas.RoomAnswer, 400, 404),
 )
 async def get_room(room_id: PathId, request: Request, _caller: AnyCaller, db: DatabaseDep) -> Response:
     """Its ETag serves `If-Match` and `If-None-Match`."""
@@ -179,7 +179,7 @@ async def create_schedule(
     "/rooms/{room_id}/schedule",
     operation_id="getSchedule",
     summary="A room's schedule",
-    responses=reads(schemas.ScheduleAnswer, 400, 404),
+    responses=reads_one(schemas.ScheduleAnswer, 400, 404),
 )
 async def get_schedule(room_id: PathId, request: Request, _caller: AnyCaller, db: DatabaseDep) -> Response:
     """404 `SCHEDULE_NOT_FOUND` while there is none."""
@@ -219,7 +219,7 @@ async def put_schedule(
     method="GET",
     operation_id="listSlots",
     summary="A room's slots of a date",
-    responses={304: {"description": "Unchanged."}, **reads(schemas.SlotsAnswer, 400, 404)},
+    responses=reads_one(schemas.SlotsAnswer, 400, 404),
 )
 async def list_slots(
     room_id: PathId,

@@ -61,9 +61,9 @@ class PaginationAnswer(BaseModel):
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` entries for these statuses, and for 500 and 503, which any route may answer."""
+    """`responses=` entries for these statuses, and for 413, 500 and 503, which any route may answer."""
     declared: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 500, 503}):
+    for status in sorted({*statuses, 413, 500, 503}):
         content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
         if status in _EXAMPLE_CODES:
             content["example"] = {
@@ -79,12 +79,17 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 #: What a change may be refused for whatever it is about: invalid, nobody, not allowed, key still running or reused.
-_CHANGE = (400, 401, 403, 409, 413, 422)
+_CHANGE = (400, 401, 403, 409, 422)
 
 
 def reads(model: type[BaseModel] | None, *statuses: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """The answers of a GET for callers with a token."""
     return {status: _success(model), **refusals(401, *statuses)}
+
+
+def reads_one(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The answers of a GET that has an ETag."""
+    return {304: {"description": "`If-None-Match` names the present version."}, **reads(model, *statuses)}
 
 
 def changes(model: type[BaseModel] | None, *statuses: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
@@ -94,7 +99,7 @@ def changes(model: type[BaseModel] | None, *statuses: int, status: int = 200) ->
 
 def opens(model: type[BaseModel] | None, *statuses: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """The answers of a POST that anyone may send."""
-    return {status: _success(model), **refusals(400, 413, *statuses)}
+    return {status: _success(model), **refusals(400, *statuses)}
 
 
 def _success(model: type[BaseModel] | None) -> dict[str, Any]:

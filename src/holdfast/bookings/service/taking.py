@@ -217,7 +217,7 @@ async def _confirm(
     by: Caller,
     once: Once,
 ) -> Booking:
-    async with once.transaction(db) as session:
+    async with once.transaction(db, resuming=True) as session:
         await locks.resources(session, held.resources)
         if not await queries.hold_is_live(session, hold_id):
             # Closed over, or this process slept: say what is in the way now, if anything is.
@@ -225,7 +225,9 @@ async def _confirm(
             rules.check_bookable(rules.find_wanted(request.selection, seen), now=now)
             raise ConferenceServiceError
         booking = await _insert(session, booking_id, request, held, link=link, by=by)
-        await claims.turn_hold_into_booking(session, hold_id=hold_id, booking_id=booking_id)
+        if await claims.turn_hold_into_booking(session, hold_id=hold_id, booking_id=booking_id) != len(held.slots):
+            # The hold is live and this is its resources' lock, so its claims are there: else nothing may be committed.
+            raise ConferenceServiceError
         await queries.end_holds(session, [hold_id])
         await outbox.enqueue(session, "booking.created", booking_id, by=by, after=booking.as_json())
         await once.keep(session, booking)
