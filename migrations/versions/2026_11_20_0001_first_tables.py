@@ -202,7 +202,7 @@ CREATE TABLE claims (
   CONSTRAINT claims_have_one_holder CHECK (num_nonnulls(booking_id, hold_id, closure_id) = 1),
   CONSTRAINT claims_expire_only_as_holds CHECK ((expires_at IS NOT NULL) = (hold_id IS NOT NULL)),
   CONSTRAINT claims_are_never_empty CHECK (NOT isempty(during)),
-  CONSTRAINT claims_are_half_open_or_a_seat_for_good CHECK (CASE WHEN seat_no = 0 THEN lower_inc(during) AND NOT upper_inc(during) AND NOT upper_inf(during) ELSE lower_inf(during) AND upper_inf(during) END),
+  CONSTRAINT claims_are_half_open_or_a_seat_for_good CHECK (CASE WHEN seat_no = 0 THEN lower_inc(during) AND NOT upper_inc(during) AND NOT upper_inf(during) AND isfinite(lower(during)) AND isfinite(upper(during)) ELSE lower_inf(during) AND upper_inf(during) END),
   CONSTRAINT claims_resource_no_fkey FOREIGN KEY(resource_no) REFERENCES resources (no),
   CONSTRAINT claims_booking_id_fkey FOREIGN KEY(booking_id) REFERENCES bookings (id),
   CONSTRAINT claims_hold_id_fkey FOREIGN KEY(hold_id) REFERENCES holds (id),

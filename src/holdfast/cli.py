@@ -346,3 +346,7 @@ def openapi(
         return
     output.write_text(document)
     console.print(f"{output} is written.")
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,8 @@ def build_app(state: State) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        # An unknown address is 404 like any other, not a redirect made out of the Host header.
+        redirect_slashes=False,
         lifespan=_lifespan,
         openapi_tags=[
             {"name": "accounts", "description": "Users, log-in, tokens."},

@@ -16,6 +16,8 @@ import orjson
 from holdfast.core import slot_ids
 
 MINUTES_A_DAY = 24 * 60
+#: Beyond these dates there are no slots: around them, no offset of a zone and no look at the days beside leaves the calendar.
+FIRST_DATE, LAST_DATE = date(1, 1, 8), date(9999, 12, 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +132,17 @@ def slots_on(schedule: Schedule, day: date, zone_name: str, resource_no: int) ->
 
     A tail shorter than a slot is dropped. Dates at the ends of the calendar, where a zone's offset leaves it, make none.
     """
+    if not FIRST_DATE <= day <= LAST_DATE:
+        return ()
     zone = ZoneInfo(zone_name)
     length = timedelta(minutes=schedule.slot_minutes)
     found: list[Slot] = []
-    try:
-        for opens, closes in open_periods(schedule, day, zone):
-            start = opens
-            while start + length <= closes:
-                slot_id = slot_ids.encode(resource_no, start, schedule.slot_minutes)
-                found.append(Slot(slot_id, resource_no, start, start + length))
-                start += length
-    except OverflowError:
-        return ()
+    for opens, closes in open_periods(schedule, day, zone):
+        start = opens
+        while start + length <= closes:
+            slot_id = slot_ids.encode(resource_no, start, schedule.slot_minutes)
+            found.append(Slot(slot_id, resource_no, start, start + length))
+            start += length
     return tuple(found)
 
 

@@ -88,10 +88,11 @@ class AccessTokens:
                 issuer=ISSUER,
                 options={"require": ["exp", "iat", "iss", "jti", "user_id", "role", "sid"]},
             )
-            if claims["role"] not in _ROLES:
+            # PyJWT takes a text of digits for a number; ours are integers.
+            if claims["role"] not in _ROLES or any(type(claims[name]) is not int for name in ("exp", "iat")):
                 raise Unauthenticated
             return Identity(UUID(claims["user_id"]), claims["role"], UUID(claims["sid"]), float(claims["exp"]))
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise Unauthenticated from error
 
 

@@ -173,10 +173,13 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> str:
     """Every method that some route has for this path; the framework names only those of the first."""
     methods: set[str] = set()
-    for route in request.app.router.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    for included in request.app.routes:
+        # FastAPI keeps an included router as it is; ours have no prefix, so its routes match by themselves.
+        router = getattr(included, "original_router", None)
+        for route in [included] if router is None else router.routes:
+            match, _ = route.matches(request.scope)
+            if match is not Match.NONE:
+                methods |= getattr(route, "methods", None) or set()
     return ", ".join(sorted(methods))
 
 

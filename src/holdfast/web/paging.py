@@ -9,6 +9,8 @@ from fastapi import Depends, Query, Request
 from holdfast.core.answers import Answer, answer
 
 _MAX_OFFSET = (1 << 62) - 1
+#: The largest integer that every JSON reader can read (RFC 8259 section 6).
+_MAX_PAGE = (1 << 53) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,14 @@ class Page:
 
 
 async def _page(
-    page: Annotated[int, Query(ge=1, description="1 is the first page.")] = 1,
+    page: Annotated[int, Query(ge=1, le=_MAX_PAGE, description="1 is the first page.")] = 1,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100, description="Rows on a page.")] = 20,
 ) -> Page:
     return Page(page, page_size)
 
 
 async def _optional_page(
-    page: Annotated[int | None, Query(ge=1, description="Without it the list comes whole.")] = None,
+    page: Annotated[int | None, Query(ge=1, le=_MAX_PAGE, description="Without it the list comes whole.")] = None,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100, description="Rows on a page.")] = 20,
 ) -> Page | None:
     return None if page is None else Page(page, page_size)

@@ -37,6 +37,7 @@ class Claim(Base):
         CheckConstraint("NOT isempty(during)", name="are_never_empty"),
         CheckConstraint(
             "CASE WHEN seat_no = 0 THEN lower_inc(during) AND NOT upper_inc(during) AND NOT upper_inf(during) "
+            "AND isfinite(lower(during)) AND isfinite(upper(during)) "
             "ELSE lower_inf(during) AND upper_inf(during) END",
             name="are_half_open_or_a_seat_for_good",
         ),

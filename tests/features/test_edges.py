@@ -1,0 +1,113 @@
+"""What stands around every route: methods, request ids, unknown addresses, health, load."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from conftest import make_settings
+from holdfast.main import build_app, build_state
+from holdfast.web.middleware import Edge
+from holdfast.web.state import State
+from support.api import Api, Person, code
+from support.servers import free_port
+
+
+async def test_a_wrong_method_hears_all_the_right_ones(api: Api) -> None:
+    refused = await api.send("PUT", "/rooms")
+    assert (refused.status_code, code(refused), refused.headers["allow"]) == (405, "METHOD_NOT_ALLOWED", "GET, POST")
+    one = await api.send("PUT", "/bookings/019376a5-0000-7000-8000-000000000000")
+    assert one.headers["allow"] == "DELETE, GET, PATCH"
+
+
+async def test_a_sane_request_id_comes_back_and_another_is_replaced(api: Api) -> None:
+    assert (await api.get("/health", headers={"X-Request-ID": "mine-1"})).headers["x-request-id"] == "mine-1"
+    for insane in ("x" * 200, "a b", "<script>", "ü"):
+        made = (await api.get("/health", headers={"X-Request-ID": insane.encode()})).headers["x-request-id"]
+        assert made
+        assert made != insane
+
+
+async def test_health_needs_nobody(api: Api) -> None:
+    for path in ("/health", "/livez"):
+        assert (await api.get(path)).json() == {"status": "ok"}
+    assert (await api.get("/readyz")).json() == {"status": "ok", "database": "ok", "migrations": "at head"}
+    assert (await api.get("/_info")).json()["name"] == "holdfast"
+
+
+async def test_a_database_behind_its_migrations_is_not_ready(api: Api) -> None:
+    (row,) = await api.db.fetch("UPDATE alembic_version SET version_num = 'old' RETURNING version_num")
+    try:
+        refused = await api.get("/readyz")
+        assert (refused.status_code, code(refused), refused.headers["retry-after"]) == (503, "NOT_READY", "1")
+    finally:
+        from holdfast.db import migrations
+
+        await api.db.fetch("UPDATE alembic_version SET version_num = $1", migrations.head())
+    assert row["version_num"] == "old"
+
+
+async def test_without_a_database_every_route_is_busy_and_health_answers(api: Api, user: Person) -> None:
+    away = build_state(make_settings(f"postgresql://nobody@127.0.0.1:{free_port()}/none", pool_size=2))
+    transport = httpx.ASGITransport(build_app(away))
+    async with httpx.AsyncClient(transport=transport, base_url="http://holdfast.test") as client:
+        assert (await client.get("/livez")).status_code == 200
+        for method, path, body in (
+            ("GET", "/readyz", None),
+            ("GET", "/rooms", None),
+            ("POST", "/dummyLogin", {"role": "user"}),
+        ):
+            refused = await client.request(method, path, json=body, headers=user.headers)
+            assert (refused.status_code, code(refused)) == (503, "BUSY"), (path, refused.text)
+            assert refused.headers["retry-after"] == "1"
+    away.passwords.close()
+    await away.db.close()
+
+
+async def test_a_crowd_beyond_the_limit_is_told_to_come_back_and_health_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(_scope: Any, _receive: Any, send: Any) -> None:
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr("holdfast.web.middleware.MAX_IN_FLIGHT", 3)
+    edge = Edge(slow)
+    transport = httpx.ASGITransport(edge)
+    async with httpx.AsyncClient(transport=transport, base_url="http://holdfast.test") as client:
+        waiting = [asyncio.create_task(client.get("/rooms")) for _ in range(3)]
+        await asyncio.sleep(0)
+        refused = await client.get("/rooms")
+        while refused.status_code != 503:
+            refused = await client.get("/rooms")
+        assert (code(refused), refused.headers["retry-after"]) == ("BUSY", "1")
+        health = asyncio.create_task(client.get("/health"))
+        go_on.set()
+        assert {(await one).status_code for one in [*waiting, health]} == {204}
+
+
+async def test_the_pages_bring_everything_with_them(api: Api) -> None:
+    for path, needle in (("/", "/docs"), ("/docs", "swagger-ui-bundle.js"), ("/redoc", "redoc.standalone.js")):
+        page = await api.get(path)
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert needle in page.text
+        assert "//" not in page.text.replace("http://127.0.0.1:8080", "")
+    assert (await api.get("/static/vendor/swagger-ui/swagger-ui.css")).status_code == 200
+
+
+async def test_two_processes_share_nothing_but_the_database(api: Api, admin: Person, user: Person, state: State) -> None:
+    room = await api.room(admin)
+    slots = await api.slots(user, room)
+    other = build_state(make_settings(state.db.url, pool_size=4))
+    transport = httpx.ASGITransport(build_app(other))
+    async with httpx.AsyncClient(transport=transport, base_url="http://holdfast.test") as client:
+        mine, theirs = await asyncio.gather(
+            api.book(user, slots[0]),
+            client.post("/bookings", json={"slotId": slots[0]["id"]}, headers=(await api.person()).headers),
+        )
+    assert sorted([mine.status_code, theirs.status_code]) == [201, 409]
+    other.passwords.close()
+    await other.db.close()
