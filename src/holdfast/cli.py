@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 from rich.console import Console
 
+from holdfast.adapters.conferencing import ProviderUnknown
 from holdfast.core import clock
 from holdfast.core.errors import Busy, Refusal
 from holdfast.core.settings import Settings, SettingsError, load_settings
@@ -39,7 +40,7 @@ def main() -> None:
     """The entry point: every expected failure is one sentence on standard error and exit code 1."""
     try:
         app()
-    except (SettingsError, EmbeddedPostgresError) as error:
+    except (SettingsError, EmbeddedPostgresError, ProviderUnknown) as error:
         _fail(str(error))
     except Busy:
         _fail("The database is out of reach or busy: check HOLDFAST_DATABASE_URL and that PostgreSQL runs, then try again.")
@@ -136,7 +137,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         _fail(
             f"Port {settings.port} of {settings.host} cannot be used ({error.strerror}). "
-            f"Is a Holdfast running already? Take another one: make run PORT={settings.port + 1000}"
+            f"Is a Holdfast running already? Take another one: make run PORT={settings.port % 60_000 + 1000}"
         )
     listening.set_inheritable(True)
     return listening
