@@ -1,6 +1,6 @@
 """What the booking routes take and give."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool, model_validator
 
@@ -8,9 +8,28 @@ from holdfast.bookings.rules import MAX_UNITS, ByPeriod, BySlotIds, ByTime, Sele
 from holdfast.web.fields import Body, Date, Id, Instant, Text, WallTime
 from holdfast.web.openapi import PaginationAnswer
 
+#: Days that one booking may span: as far as one list of slots goes.
+MAX_DAYS = 31
 Title = Annotated[str, Text(200)]
 Notes = Annotated[str, Text(5_000)]
 _WAYS = "send exactly one of slotId, slotIds, roomId with start and end, or roomId with date and time"
+
+
+_WAY_FIELDS = ("slotId", "slotIds", "roomId", "start", "end", "date", "time")
+_WAY_SETS = (("slotId",), ("slotIds",), ("roomId", "start", "end"), ("roomId", "date", "time"))
+
+
+def _say_one_way(schema: dict[str, Any]) -> None:
+    """Say in the document what `_one_way` checks: exactly one of the ways, with values."""
+    for name in _WAY_FIELDS:
+        shape = schema["properties"][name]
+        (value,) = (choice for choice in shape.pop("anyOf") if choice != {"type": "null"})
+        schema["properties"][name] = {**value, **shape}
+        schema["properties"][name].pop("default", None)
+    schema["oneOf"] = [
+        {"required": list(way), "not": {"anyOf": [{"required": [name]} for name in _WAY_FIELDS if name not in way]}}
+        for way in _WAY_SETS
+    ]
 
 
 class SlotChoice(Body):
@@ -28,10 +47,8 @@ class SlotChoice(Body):
 
     @model_validator(mode="after")
     def _one_way(self) -> "SlotChoice":
-        named = {
-            name for name in ("slotId", "slotIds", "roomId", "start", "end", "date", "time") if getattr(self, name) is not None
-        }
-        if named not in ({"slotId"}, {"slotIds"}, {"roomId", "start", "end"}, {"roomId", "date", "time"}):
+        named = {name for name in _WAY_FIELDS if getattr(self, name) is not None}
+        if named not in map(set, _WAY_SETS):
             raise ValueError(_WAYS)
         if self.start is not None and self.end is not None:
             if self.start >= self.end:
@@ -55,27 +72,20 @@ class SlotChoice(Body):
         raise ValueError(_WAYS)
 
 
-#: Days that one booking may span: as far as one list of slots goes.
-MAX_DAYS = 31
+def _say_booking(schema: dict[str, Any]) -> None:
+    _say_one_way(schema)
+    room = "019376a5-0000-7000-8000-000000000000"
+    schema["examples"] = [
+        {"slotId": "00000000-0080-8e00-8000-000000000000", "createConferenceLink": True},
+        {"roomId": room, "start": "2030-01-07T09:00:00Z", "end": "2030-01-07T11:00:00Z", "title": "Review"},
+        {"roomId": room, "date": "2030-01-07", "time": "09:00"},
+    ]
 
 
 class NewBooking(SlotChoice):
     """A booking to be."""
 
-    model_config = Body.model_config | {
-        "json_schema_extra": {
-            "examples": [
-                {"slotId": "00000000-0080-8e00-8000-000000000000", "createConferenceLink": True},
-                {
-                    "roomId": "019376a5-0000-7000-8000-000000000000",
-                    "start": "2026-11-20T09:00:00Z",
-                    "end": "2026-11-20T11:00:00Z",
-                    "title": "Review",
-                },
-                {"roomId": "019376a5-0000-7000-8000-000000000000", "date": "2026-11-20", "time": "09:00"},
-            ]
-        }
-    }
+    model_config = Body.model_config | {"json_schema_extra": _say_booking}
 
     title: Title | None = None
     notes: Notes | None = None
@@ -84,6 +94,8 @@ class NewBooking(SlotChoice):
 
 class Move(SlotChoice):
     """Where a booking moves to."""
+
+    model_config = Body.model_config | {"json_schema_extra": _say_one_way}
 
 
 class BookingChange(Body):

@@ -38,6 +38,7 @@ SERVER_LIMITS = {
 }
 _ATTEMPTS = 4
 _BEGIN = text("SELECT 1")
+_CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 #: SQLSTATEs (PostgreSQL, appendix A) after which the whole use case may be run again: nothing has happened.
 _ABORTED = frozenset({"40001", "40P01"})
@@ -64,8 +65,11 @@ def as_refusal(error: BaseException) -> Busy | None:
         return TransactionAborted()
     if state:
         return Busy() if state in _BUSY or state.startswith("08") else None
-    # The server went away: "connection is closed", "connection was closed in the middle of operation".
-    gone = isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError) and "connection" in str(cause)
+    # The server went away: "connection is closed", "connection was closed in the middle of operation"; or in the middle
+    # of a word, after which asyncpg's own state machine is lost.
+    gone = isinstance(cause, asyncpg.InternalClientError) or (
+        isinstance(cause, asyncpg.InterfaceError) and "connection" in str(cause)
+    )
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     return Busy() if gone or lost or isinstance(cause, OSError | TimeoutError | PoolTimeout) else None
 
@@ -74,7 +78,7 @@ def as_refusal(error: BaseException) -> Busy | None:
 async def _refusing() -> AsyncIterator[None]:
     try:
         yield
-    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (SQLAlchemyError, asyncpg.PostgresError, *_CLIENT_ERRORS, OSError, TimeoutError) as error:
         refusal = as_refusal(error)
         if refusal is None:
             raise
@@ -169,9 +173,13 @@ class Database:
             connection = await pool.acquire(timeout=POOL_SECONDS)
             try:
                 rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
-                return rows
+            except _CLIENT_ERRORS:
+                # Nobody knows what the connection is in the middle of: it must not go back into the pool.
+                connection.terminate()
+                raise
             finally:
                 await pool.release(connection)
+            return rows
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

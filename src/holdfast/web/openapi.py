@@ -134,3 +134,14 @@ def _tidy(document: dict[str, Any]) -> None:
             if invalid is not None and "HTTPValidationError" in str(invalid):
                 # The framework's guess: an invalid request is 400 here.
                 del operation["responses"]["422"]
+            for parameter in operation.get("parameters", ()):
+                _never_null(parameter["schema"])
+
+
+def _never_null(schema: dict[str, Any]) -> None:
+    """A header or a part of the address is there or not; it is never null."""
+    choices = [choice for choice in schema.pop("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        schema |= choices[0]
+    elif choices:
+        schema["anyOf"] = choices

@@ -1,16 +1,35 @@
 """How routes are registered: the caller is known before the body is read; some operations have two paths."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from holdfast.web.access import Access
 
 
 class Route(APIRoute):
-    """A route that knows its caller before it reads the body: 401 and 403 come ahead of every 400."""
+    """A route that knows its caller before it reads the body: 401 and 403 come ahead of every 400.
+
+    A path that some route has literally is that route's alone: `DELETE /bookings/my` is a wrong method (405), not the
+    booking whose id is "my".
+    """
+
+    _literal_paths: ClassVar[set[str]] = set()
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **route: Any) -> None:
+        super().__init__(path, endpoint, **route)
+        if not self.param_convertors:
+            self._literal_paths.add(path)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Starlette's match, unless the path is another route's by the letter."""
+        if self.param_convertors and scope["path"] in self._literal_paths:
+            return Match.NONE, {}
+        return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, with the route's Access in front."""
