@@ -24,7 +24,7 @@ from holdfast.core.ids import new_id
 from holdfast.core.preconditions import check_if_match
 from holdfast.core.security import AccessTokens, Passwords, RefreshTokens
 from holdfast.db import constraints, locks
-from holdfast.db.database import Database, retry_aborted
+from holdfast.db.database import Database, commit_durably, retry_aborted
 from holdfast.idempotency import Once
 from holdfast.web.login_limit import LoginLimit, network_of
 from holdfast.web.revocations import Revocations
@@ -202,6 +202,8 @@ async def refresh(db: Database, tokens: TokenMaker, revocations: Revocations, *,
                 session, token_hash=tokens.refresh.stored(child), session_id=found.session_id, now=now
             )
             await queries.extend_session(session, found.session_id, expires_at=now + tokens.session_life)
+        else:
+            await commit_durably(session)
         session_id = found.session_id
     if reused is not None:
         revocations.session_out(reused)

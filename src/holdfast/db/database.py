@@ -38,6 +38,7 @@ SERVER_LIMITS = {
 }
 _ATTEMPTS = 4
 _BEGIN = text("SELECT 1")
+_MARK = text("SELECT pg_logical_emit_message(true, 'holdfast', '')")
 _CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 #: SQLSTATEs (PostgreSQL, appendix A) after which the whole use case may be run again: nothing has happened.
@@ -194,6 +195,16 @@ class Database:
 
 async def _nothing(_connection: object) -> None:
     return
+
+
+async def commit_durably(session: AsyncSession) -> None:
+    """Make the commit of a transaction that changes nothing wait as a write's does: fsync, synchronous standbys.
+
+    For answers that acknowledge what an earlier transaction did (a replay, a second cancel). Where that one's wait for a
+    standby was cut short, it is visible here and nowhere else: to acknowledge it from a mere read could acknowledge what
+    is lost. A logical message is a WAL record that means nothing to anybody (PostgreSQL, section 9.28.6).
+    """
+    await session.execute(_MARK)
 
 
 async def fetch_in(session: AsyncSession, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.core.answers import Answer
 from holdfast.core.errors import Conflict, Gone, KeyReused, NotFound, Refusal
-from holdfast.db.database import Database
+from holdfast.db.database import Database, commit_durably
 from holdfast.idempotency import queries
 from holdfast.idempotency.errors import InProgress
 
@@ -82,39 +82,45 @@ class Once:
             return
         refusal: Refusal | None = None
         async with db.transaction() as session:
-            await self._claim(session, self.key, resuming=resuming)
-            try:
-                async with session.begin_nested():
-                    yield session
-            except _KEPT as error:
-                # The effect is undone (the savepoint), the key's lock is still ours: the refusal is the first answer.
-                await queries.store(
-                    session,
-                    self.key.user_id,
-                    self.key.text,
-                    fingerprint=self.key.fingerprint,
-                    answer=self._shape_refusal(error),
-                )
-                refusal = error
+            kept = await self._claim(session, self.key, resuming=resuming)
+            if kept is not None:
+                await commit_durably(session)
+            else:
+                try:
+                    async with session.begin_nested():
+                        yield session
+                except _KEPT as error:
+                    # The effect is undone (the savepoint), the key's lock is still ours: the refusal is the first answer.
+                    await queries.store(
+                        session,
+                        self.key.user_id,
+                        self.key.text,
+                        fingerprint=self.key.fingerprint,
+                        answer=self._shape_refusal(error),
+                    )
+                    refusal = error
+        if kept is not None:
+            raise Replay(kept)
         if refusal is not None:
             raise refusal
 
-    async def _claim(self, session: AsyncSession, key: Key, *, resuming: bool) -> None:
+    async def _claim(self, session: AsyncSession, key: Key, *, resuming: bool) -> Answer | None:
+        """Lock the key; the answer that is kept under it, if there is one."""
         if resuming:
             await queries.lock(session, key.lock_number)
         elif not await queries.try_lock(session, key.lock_number):
             raise InProgress
         known = await queries.find(session, key.user_id, key.text)
         if known is None:
-            return
+            return None
         if known.fingerprint != key.fingerprint:
             raise KeyReused
         if known.status is None:
             if not resuming and known.busy_until is not None and await queries.is_ahead(session, known.busy_until):
                 raise InProgress
             self.booking_id = known.booking_id
-            return
-        raise Replay(Answer(known.status, known.body or b"", known.headers or {}, known.content_type or ""))
+            return None
+        return Answer(known.status, known.body or b"", known.headers or {}, known.content_type or "")
 
     async def keep(self, session: AsyncSession, result: Any) -> None:
         """Store the answer to `result` with the effect; the last thing in the transaction."""

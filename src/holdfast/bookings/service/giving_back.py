@@ -17,7 +17,7 @@ from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden
 from holdfast.core.preconditions import check_if_match
 from holdfast.db import locks
-from holdfast.db.database import Database, TransactionAborted, retry_aborted
+from holdfast.db.database import Database, TransactionAborted, commit_durably, retry_aborted
 from holdfast.idempotency import Once
 
 
@@ -78,6 +78,8 @@ async def cancel_booking(
                 policies = await queries.policies_of(session, booking.resource_nos)
                 rules.check_cancel_notice(booking, policies, now=now)
             booking = await cancel_locked(session, booking, by=by)
+        else:
+            await commit_durably(session)
         await once.keep(session, booking)
     return booking
 
