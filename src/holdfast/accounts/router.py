@@ -127,7 +127,7 @@ async def logout(caller: AnyCaller, state: StateDep, body: schemas.Logout | None
 @router.get("/users/me", operation_id="getMe", summary="Your own profile", responses=reads_one(schemas.UserAnswer, 404))
 async def get_me(request: Request, caller: AnyCaller, state: StateDep) -> Response:
     """The user behind the token."""
-    return conditional(request, _shown(await service.get_user(state.db, _own_id(caller))))
+    return conditional(request, _shown(await service.get_user(state.db, caller.own_id)))
 
 
 @router.patch(
@@ -142,7 +142,7 @@ async def change_me(
     """What is not named stays."""
     user = await service.change_profile(
         state.db,
-        user_id=_own_id(caller),
+        user_id=caller.own_id,
         changes=body.model_dump(exclude_unset=True),
         if_match=if_match,
         by=caller,
@@ -226,9 +226,3 @@ async def change_user(
         once=once.answering(_shown),
     )
     return send(_shown(user))
-
-
-def _own_id(caller: Caller) -> PathId:
-    if caller.user_id is None:
-        raise NotFound
-    return caller.user_id

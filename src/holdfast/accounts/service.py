@@ -258,9 +258,7 @@ async def change_password(
     db: Database, passwords: Passwords, revocations: Revocations, *, current: str, new: str, by: Caller
 ) -> None:
     """A new password, which ends the user's other sessions. Raises PasswordWrong."""
-    user_id = by.user_id
-    if user_id is None:
-        raise UserNotFound
+    user_id = by.own_id
     async with db.transaction() as session:
         known = await queries.find_password_hash(session, user_id)
     if not await passwords.matches(current, known):

@@ -9,8 +9,6 @@ from holdfast.bookings import schemas, service
 from holdfast.bookings.rules import Booking, Closure
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
-from holdfast.core.callers import Caller
-from holdfast.core.errors import NotFound
 from holdfast.web.access import AdminCaller, AnyCaller, UserCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import Id, Instant, PathId, Text
@@ -38,12 +36,6 @@ def _created(booking: Booking) -> Answer:
     return answer({"booking": booking.as_json()}, status=201, location=f"/bookings/{booking.id}", etag=booking.etag)
 
 
-def _own_id(caller: Caller) -> UUID:
-    if caller.user_id is None:
-        raise NotFound
-    return caller.user_id
-
-
 def _request(body: schemas.NewBooking, user_id: UUID) -> service.BookingRequest:
     return service.BookingRequest(
         user_id=user_id,
@@ -69,7 +61,7 @@ async def create_booking(body: schemas.NewBooking, caller: UserCaller, state: St
     booking = await service.book(
         state.db,
         state.conferencing,
-        request=_request(body, _own_id(caller)),
+        request=_request(body, caller.own_id),
         now=clock.now(),
         by=caller,
         once=once.answering(_created),
@@ -155,7 +147,7 @@ async def list_my_bookings(
     since = max(filter(None, (start, now if scope == "future" else None)), default=None)
     bookings, total = await service.list_own_bookings(
         db,
-        user_id=_own_id(caller),
+        user_id=caller.own_id,
         status=status,
         start=since,
         end=end,
@@ -340,7 +332,7 @@ async def delete_me(caller: AnyCaller, state: StateDep, once: OnceDep, if_match:
     await service.end_account(
         state.db,
         state.revocations,
-        user_id=_own_id(caller),
+        user_id=caller.own_id,
         if_match=if_match,
         now=clock.now(),
         by=caller,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from holdfast.core.errors import Unauthenticated
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -18,6 +20,13 @@ class Caller:
     def is_admin(self) -> bool:
         """True for the role admin."""
         return self.role == "admin"
+
+    @property
+    def own_id(self) -> UUID:
+        """The caller's user id. Raises Unauthenticated for callers who are no user."""
+        if self.user_id is None:
+            raise Unauthenticated
+        return self.user_id
 
 
 #: The service itself: seeding, the command line.
