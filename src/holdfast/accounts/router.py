@@ -10,7 +10,7 @@ from holdfast.accounts.rules import User
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
 from holdfast.core.callers import Caller
-from holdfast.core.errors import Invalid, NotFound
+from holdfast.core.errors import NotFound
 from holdfast.web.access import AdminCaller, AnyCaller, request_origin
 from holdfast.web.errors import send
 from holdfast.web.fields import PathId, Text
@@ -213,9 +213,6 @@ async def change_user(
 ) -> Response:
     """Either ends the user's sessions: a suspended user is out within five seconds, a new role needs a new log-in."""
     changed = {name: value for name, value in body.model_dump(exclude_unset=True).items() if value is not None}
-    if not changed:
-        message = "Name what is to change: role, status or both."
-        raise Invalid(message)
     user = await service.change_user(
         state.db,
         state.revocations,

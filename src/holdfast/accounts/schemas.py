@@ -11,7 +11,7 @@ Role = Literal["admin", "user"]
 
 
 #: Any non-empty string: length and script don't matter (the body's limit bounds it).
-Password = Annotated[str, Text(1 << 20), Field(min_length=1, json_schema_extra={"format": "password"})]
+Password = Annotated[str, Text(1 << 20, empty=False), Field(json_schema_extra={"format": "password"})]
 Name = Annotated[str, Text(200, blank=False)]
 Token = Annotated[str, Text(2_000)]
 

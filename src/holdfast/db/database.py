@@ -86,6 +86,20 @@ async def _refusing() -> AsyncIterator[None]:
         raise refusal from error
 
 
+@asynccontextmanager
+async def _turn(turns: asyncio.Semaphore) -> AsyncIterator[None]:
+    """One of a pool's connections' worth of work, in order of arrival; TimeoutError after POOL_SECONDS."""
+    if turns.locked():
+        async with asyncio.timeout(POOL_SECONDS):
+            await turns.acquire()
+    else:
+        await turns.acquire()
+    try:
+        yield
+    finally:
+        turns.release()
+
+
 def retry_aborted(use_case: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """Run a whole use case again, a few times, where PostgreSQL aborted its transaction; then it is Busy."""
 
@@ -112,6 +126,10 @@ class Database:
         self._on_connect = on_connect
         self._read_pool_size = max(1, pool_size // 2)
         self._reads: asyncpg.Pool | None = None
+        # Both pools wake their waiters unfairly (whoever comes in between wins, and the woken one queues again, for up to
+        # seconds): the turns are taken here, first come, first served, and the pools themselves never wait.
+        self._read_turns = asyncio.Semaphore(self._read_pool_size)
+        self._transaction_turns = asyncio.Semaphore(max(1, pool_size - self._read_pool_size))
         self._opening = asyncio.Lock()
         self.engine: AsyncEngine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
@@ -169,7 +187,7 @@ class Database:
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Run one read-only statement outside any transaction and return its rows. Raises Busy."""
-        async with _refusing():
+        async with _refusing(), _turn(self._read_turns):
             pool = self._reads or await self._pool()
             connection = await pool.acquire(timeout=POOL_SECONDS)
             try:
@@ -189,7 +207,12 @@ class Database:
         Raises TransactionAborted (see `retry_aborted`) and Busy. A Busy out of the commit itself leaves open whether it
         took place; an idempotency key tells.
         """
-        async with _refusing(), AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+        async with (
+            _refusing(),
+            _turn(self._transaction_turns),
+            AsyncSession(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
 

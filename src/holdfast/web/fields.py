@@ -49,10 +49,14 @@ def storable(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """`Annotated[str, Text(200)]`: a string of at most so many characters; `blank=False` refuses white space alone."""
+    """`Annotated[str, Text(200)]`: a string of at most so many characters.
+
+    `empty=False` refuses the empty string, `blank=False` white space alone as well.
+    """
 
     max_length: int
     blank: bool = True
+    empty: bool = True
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
         """How pydantic checks it."""
@@ -61,12 +65,17 @@ class Text:
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """How readers of the document see it."""
         shape: dict[str, Any] = {"type": "string", "maxLength": self.max_length, "pattern": _STORABLE}
-        return shape if self.blank else shape | {"minLength": 1, "pattern": _NOT_BLANK}
+        if not self.blank:
+            shape |= {"minLength": 1, "pattern": _NOT_BLANK}
+        return shape if self.empty else shape | {"minLength": 1}
 
     def _checked(self, value: Any) -> str:
         text = storable(value)
         if len(text) > self.max_length:
             msg = f"must have at most {self.max_length} characters"
+            raise ValueError(msg)
+        if not self.empty and not text:
+            msg = "must not be empty"
             raise ValueError(msg)
         if not self.blank and not text.strip():
             msg = "must not be blank"

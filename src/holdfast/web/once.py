@@ -40,7 +40,7 @@ async def _once(
             description="Makes a repeat safe: the same key and request get the first answer again, for 24 hours.",
             min_length=1,
             max_length=257,
-            json_schema_extra={"pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
+            json_schema_extra={"pattern": r'^("[!-~]([ -~]{0,253}[!-~])?"|[!-~]([ -~]{0,253}[!-~])?)$'},
         ),
     ] = None,
 ) -> Once:

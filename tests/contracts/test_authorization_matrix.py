@@ -1,0 +1,444 @@
+"""Who may call what: every operation of the service's document, by every kind of caller; and forty forged tokens.
+
+An operation without a row fails the last test, so a new route needs a decision here before it can be merged.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import jwt
+import pytest
+
+from holdfast.core.security import AccessTokens, Identity
+from holdfast.web.state import State
+from support.api import WINDOW, Api, Person, tomorrow
+from support.contract import check_problem, service_operations
+from support.servers import SECRET
+
+# Kinds of callers. The four last never get anywhere but where anyone gets.
+KINDS = ["user", "other", "admin", "nobody", "garbage", "suspended", "deleted", "ended"]
+OUTSIDERS = KINDS[3:]
+
+
+@dataclass
+class Stage:
+    """Fresh people and things for one request; `user` is the one whose things they are."""
+
+    api: Api
+    user: Person
+    other: Person
+    admin: Person
+
+    async def room(self) -> str:
+        return str((await self.api.room(self.admin))["id"])
+
+    async def slot(self) -> str:
+        room = await self.api.room(self.admin)
+        return str((await self.api.slots(self.admin, room))[0]["id"])
+
+    async def booking(self) -> str:
+        made = await self.api.post("/bookings", self.user, json={"slotId": await self.slot()})
+        assert made.status_code == 201, made.text
+        return str(made.json()["booking"]["id"])
+
+    async def closure(self) -> tuple[str, str]:
+        room, body = await self.room(), {"start": f"{tomorrow()}T01:00:00Z", "end": f"{tomorrow()}T02:00:00Z"}
+        made = await self.api.post(f"/rooms/{room}/closures", self.admin, json=body)
+        assert made.status_code == 201, made.text
+        return room, str(made.json()["closure"]["id"])
+
+
+Request = tuple[str, dict[str, Any]]
+Prepare = Callable[[Stage], Awaitable[Request]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The statuses of the three who have an account: the user, another user, an admin. `open_to_all`: no token is needed."""
+
+    prepare: Prepare
+    user: int
+    other: int
+    admin: int
+    open_to_all: bool = False
+
+
+def plain(path: str, **request: Any) -> Prepare:
+    """A request that needs nothing made first."""
+
+    async def prepare(_stage: Stage) -> Request:
+        return path, request
+
+    return prepare
+
+
+def of_room(path: str, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.room()), request
+
+    return prepare
+
+
+def of_booking(path: str, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.booking()), request
+
+    return prepare
+
+
+def of_user(path: str, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(stage.user.id), request
+
+    return prepare
+
+
+def of_slot(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(stage.user.id), {"json": {"slotId": await stage.slot()}}
+
+    return prepare
+
+
+async def of_bare_room(stage: Stage) -> Request:
+    made = await stage.api.post("/rooms", stage.admin, json={"name": "Bare"})
+    return f"/rooms/{made.json()['room']['id']}/schedule/create", {"json": WINDOW}
+
+
+async def of_move(stage: Stage) -> Request:
+    return f"/bookings/{await stage.booking()}/reschedule", {"json": {"slotId": await stage.slot()}}
+
+
+async def of_closure(stage: Stage) -> Request:
+    return "/rooms/{}/closures/{}".format(*await stage.closure()), {}
+
+
+async def of_account(stage: Stage) -> Request:
+    account = {"email": f"{uuid4()}@example.com", "password": "x"}
+    assert (await stage.api.post("/register", json=account | {"role": "user"})).status_code == 201
+    return "/login", {"json": account}
+
+
+async def of_registration(_stage: Stage) -> Request:
+    return "/register", {"json": {"email": f"{uuid4()}@example.com", "password": "x", "role": "user"}}
+
+
+async def of_refresh_token(stage: Stage) -> Request:
+    path, request = await of_account(stage)
+    pair = (await stage.api.post(path, **request)).json()
+    return "/auth/refresh", {"json": {"refreshToken": pair["refreshToken"]}}
+
+
+def day() -> dict[str, str]:
+    return {"date": tomorrow()}
+
+
+def closing() -> dict[str, Any]:
+    return {"start": f"{tomorrow()}T01:00:00Z", "end": f"{tomorrow()}T02:00:00Z"}
+
+
+# fmt: off
+#                                              user other admin
+MATRIX: dict[tuple[str, str], Row] = {
+    ("GET", "/_info"): Row(plain("/_info"), 200, 200, 200, open_to_all=True),
+    ("GET", "/health"): Row(plain("/health"), 200, 200, 200, open_to_all=True),
+    ("GET", "/livez"): Row(plain("/livez"), 200, 200, 200, open_to_all=True),
+    ("GET", "/readyz"): Row(plain("/readyz"), 200, 200, 200, open_to_all=True),
+    ("POST", "/dummyLogin"): Row(plain("/dummyLogin", json={"role": "user"}), 200, 200, 200, open_to_all=True),
+    ("POST", "/register"): Row(of_registration, 201, 201, 201, open_to_all=True),
+    ("POST", "/login"): Row(of_account, 200, 200, 200, open_to_all=True),
+    ("POST", "/auth/refresh"): Row(of_refresh_token, 200, 200, 200, open_to_all=True),
+    ("POST", "/auth/logout"): Row(plain("/auth/logout"), 204, 204, 204),
+    ("GET", "/users/me"): Row(plain("/users/me"), 200, 200, 200),
+    ("PATCH", "/users/me"): Row(plain("/users/me", json={"name": "New"}), 200, 200, 200),
+    ("DELETE", "/users/me"): Row(plain("/users/me"), 204, 204, 204),
+    # These people have no password at all, so no current one is right.
+    ("PUT", "/users/me/password"): Row(
+        plain("/users/me/password", json={"currentPassword": "x", "newPassword": "y"}), 403, 403, 403),
+    ("GET", "/users"): Row(plain("/users"), 403, 403, 200),
+    ("GET", "/users/{user_id}"): Row(of_user("/users/{}"), 403, 403, 200),
+    ("PATCH", "/users/{user_id}"): Row(of_user("/users/{}", json={"status": "suspended"}), 403, 403, 200),
+    ("POST", "/users/{user_id}/bookings"): Row(of_slot("/users/{}/bookings"), 403, 403, 201),
+    ("GET", "/rooms"): Row(plain("/rooms"), 200, 200, 200),
+    ("GET", "/rooms/list"): Row(plain("/rooms/list"), 200, 200, 200),
+    ("POST", "/rooms"): Row(plain("/rooms", json={"name": "New"}), 403, 403, 201),
+    ("POST", "/rooms/create"): Row(plain("/rooms/create", json={"name": "New"}), 403, 403, 201),
+    ("GET", "/rooms/{room_id}"): Row(of_room("/rooms/{}"), 200, 200, 200),
+    ("PATCH", "/rooms/{room_id}"): Row(of_room("/rooms/{}", json={"name": "New"}), 403, 403, 200),
+    ("DELETE", "/rooms/{room_id}"): Row(of_room("/rooms/{}"), 403, 403, 204),
+    ("POST", "/rooms/{room_id}/schedule/create"): Row(of_bare_room, 403, 403, 201),
+    ("GET", "/rooms/{room_id}/schedule"): Row(of_room("/rooms/{}/schedule"), 200, 200, 200),
+    ("PUT", "/rooms/{room_id}/schedule"): Row(of_room("/rooms/{}/schedule", json=WINDOW), 403, 403, 200),
+    ("GET", "/rooms/{room_id}/slots"): Row(of_room("/rooms/{}/slots", params=day()), 200, 200, 200),
+    ("GET", "/rooms/{room_id}/slots/list"): Row(of_room("/rooms/{}/slots/list", params=day()), 200, 200, 200),
+    ("POST", "/rooms/{room_id}/closures"): Row(of_room("/rooms/{}/closures", json=closing()), 403, 403, 201),
+    ("GET", "/rooms/{room_id}/closures"): Row(of_room("/rooms/{}/closures"), 403, 403, 200),
+    ("DELETE", "/rooms/{room_id}/closures/{closure_id}"): Row(of_closure, 403, 403, 204),
+    ("POST", "/bookings"): Row(of_slot("/bookings"), 201, 201, 403),
+    ("POST", "/bookings/create"): Row(of_slot("/bookings/create"), 201, 201, 403),
+    ("GET", "/bookings"): Row(plain("/bookings"), 403, 403, 200),
+    ("GET", "/bookings/list"): Row(plain("/bookings/list"), 403, 403, 200),
+    ("GET", "/bookings/my"): Row(plain("/bookings/my"), 200, 200, 403),
+    ("GET", "/bookings/{booking_id}"): Row(of_booking("/bookings/{}"), 200, 403, 200),
+    ("PATCH", "/bookings/{booking_id}"): Row(of_booking("/bookings/{}", json={"title": "New"}), 200, 403, 403),
+    ("DELETE", "/bookings/{booking_id}"): Row(of_booking("/bookings/{}"), 200, 403, 200),
+    ("POST", "/bookings/{booking_id}/cancel"): Row(of_booking("/bookings/{}/cancel"), 200, 403, 403),
+    ("POST", "/bookings/{booking_id}/reschedule"): Row(of_move, 200, 403, 403),
+}
+# fmt: on
+OPERATIONS = [(method, path) for method, path, _ in service_operations()]
+
+
+async def caller(kind: str, stage: Stage) -> dict[str, str]:
+    """The headers of one kind of caller. Who is out, is out by the service's own doing."""
+    if kind == "nobody":
+        return {}
+    if kind == "garbage":
+        return {"Authorization": "Bearer not.a.token"}
+    if kind in {"user", "other", "admin"}:
+        person: Person = getattr(stage, kind)
+        return person.headers
+    # An admin who was put out would have had every right.
+    gone = await stage.api.admin()
+    if kind == "suspended":
+        done = await stage.api.send("PATCH", f"/users/{gone.id}", stage.admin, json={"status": "suspended"})
+        assert done.status_code == 200
+    elif kind == "deleted":
+        assert (await stage.api.send("DELETE", "/users/me", gone)).status_code == 204
+    else:
+        assert (await stage.api.post("/auth/logout", gone)).status_code == 204
+    return gone.headers
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_every_kind_of_caller_gets_what_the_matrix_says(method: str, path: str, api: Api) -> None:
+    row = MATRIX[method, path]
+    for kind in KINDS:
+        stage = Stage(api, await api.person(), await api.person(), await api.admin())
+        address, request = await row.prepare(stage)
+        headers = await caller(kind, stage)
+        response = await api.send(method, address, headers=headers, **request)
+        expected = getattr(row, kind, row.user if row.open_to_all else 401)
+        assert response.status_code == expected, f"{kind}: {response.status_code} {response.text}"
+        if expected in {401, 403}:
+            assert check_problem(response) in {"UNAUTHORIZED", "FORBIDDEN"}
+
+
+@pytest.mark.parametrize(("method", "path"), [one for one in OPERATIONS if not MATRIX[one].open_to_all])
+async def test_an_outsider_learns_nothing_from_an_invalid_request(method: str, path: str, api: Api) -> None:
+    """401 comes before the path's ids, the query and the body are looked at."""
+    for part in ("room_id", "user_id", "booking_id", "closure_id"):
+        path = path.replace(f"{{{part}}}", "x")
+    for headers in ({}, {"Authorization": "Bearer not.a.token"}):
+        malformed = {"content": b"{", "headers": {**headers, "Content-Type": "application/json"}}
+        response = await api.send(method, path, params={"date": "x", "page": "x"}, **malformed)
+        assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED")
+
+
+async def test_who_is_suspended_by_another_process_is_out_within_five_seconds(api: Api, state: State, user: Person) -> None:
+    """Only the database tells it; the look that the loop makes every 1.5 seconds is made by hand."""
+    assert (await api.get("/rooms", user)).status_code == 200
+    await api.db.fetch("UPDATE users SET status = 'suspended' WHERE id = $1", user.id)
+    await state.revocations.look()
+    assert (await api.get("/rooms", user)).status_code == 401
+    await api.db.fetch("UPDATE users SET status = 'active' WHERE id = $1", user.id)
+    await state.revocations.look()
+    assert (await api.get("/rooms", user)).status_code == 200
+
+
+async def test_a_new_role_ends_the_old_token(api: Api, admin: Person) -> None:
+    """Else a demoted admin would stay one for as long as the token lives."""
+    demoted = await api.admin()
+    changed = await api.send("PATCH", f"/users/{demoted.id}", admin, json={"role": "user"})
+    assert changed.status_code == 200
+    assert (await api.get("/users", demoted)).status_code == 401
+
+
+def test_every_operation_has_a_row_and_every_row_an_operation() -> None:
+    assert set(MATRIX) == set(OPERATIONS), "decide who may call it, and say so in MATRIX"
+
+
+# Forged tokens
+
+
+def part(value: Any) -> str:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def signed(header: Any, claims: Any, key: bytes = SECRET.encode(), digest: str = "sha256") -> str:
+    """A token put together by hand: a library would refuse to make most of these."""
+    head = f"{part(header)}.{part(claims)}"
+    return f"{head}.{part(hmac.digest(key, head.encode(), digest))}"
+
+
+HS256 = {"alg": "HS256", "typ": "JWT"}
+
+
+def good(person: UUID, **changes: Any) -> dict[str, Any]:
+    """The claims of a good token of an admin; None takes one away."""
+    now = int(time.time())
+    claims = {
+        "user_id": str(person),
+        "role": "admin",
+        "sid": str(uuid4()),
+        "iat": now,
+        "exp": now + 600,
+        "iss": "holdfast",
+        "jti": "abc",
+        **changes,
+    }
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def swapped(claims: Any, others: Any) -> str:
+    """A good token with other claims under its signature."""
+    head, _, signature = signed(HS256, claims).split(".")
+    return f"{head}.{part(others)}.{signature}"
+
+
+def forgeries() -> dict[str, Callable[[UUID], str]]:
+    """By name, how each one is made for a user's id."""
+    made: dict[str, Callable[[UUID], str]] = {}
+
+    def claims(name: str, **changes: Any) -> None:
+        made[name] = lambda person: signed(HS256, good(person, **changes))
+
+    def header(name: str, value: Any, **how: Any) -> None:
+        made[name] = lambda person: signed(value, good(person), **how)
+
+    now = int(time.time())
+    header("another key", HS256, key=b"another-key-that-is-long-enough-0123456789")
+    header("an empty key", HS256, key=b"")
+    header("the key's hash as the key", HS256, key=hashlib.sha256(SECRET.encode()).digest())
+    header("alg none, signed", {"alg": "none"})
+    header("alg None, signed", {"alg": "None"})
+    header("alg NONE, signed", {"alg": "NONE", "typ": "JWT"})
+    header("alg of another length", {"alg": "HS512"}, digest="sha512")
+    header("alg of another length, mislabelled", HS256, digest="sha512")
+    header("alg in lower case", {"alg": "hs256"})
+    header("alg missing", {"typ": "JWT"})
+    header("alg empty", {"alg": ""})
+    header("alg a list", {"alg": ["HS256"]})
+    header("alg a number", {"alg": 256})
+    header("RS256 with the secret as a public key", {"alg": "RS256"})
+    header("ES256", {"alg": "ES256"})
+    header("critical extensions", {"alg": "HS256", "crit": ["exp", "nobody-knows"], "nobody-knows": 1})
+    header("a key of its own", {"alg": "HS256", "jwk": {"kty": "oct", "k": part(b"x" * 32)}}, key=b"x" * 32)
+    header("a key id that is a path", {"alg": "HS256", "kid": "../../../../dev/null"}, key=b"")
+    header("a header that is a list", [HS256])
+    header("a header that is no JSON", b"{alg")
+    made["alg none, unsigned"] = lambda person: f"{part({'alg': 'none'})}.{part(good(person))}."
+    made["no signature"] = lambda person: signed(HS256, good(person)).rpartition(".")[0] + "."
+    made["two parts"] = lambda person: signed(HS256, good(person)).rpartition(".")[0]
+    made["four parts"] = lambda person: signed(HS256, good(person)) + ".x"
+    made["five parts"] = lambda person: signed(HS256, good(person)) + ".x.y"
+    made["a truncated signature"] = lambda person: signed(HS256, good(person))[:-4]
+    made["a padded signature"] = lambda person: signed(HS256, good(person)) + "===="
+    made["a signature too long"] = lambda person: signed(HS256, good(person)) + "AAAA"
+    made["claims of another token"] = lambda person: swapped(good(person), good(uuid4()))
+    made["user made admin"] = lambda person: swapped(good(person, role="user"), good(person))
+    made["dots"] = lambda _person: ".."
+    made["no text"] = lambda _person: " "
+    made["a refresh token"] = lambda _person: base64.urlsafe_b64encode(b"x" * 32).rstrip(b"=").decode()
+    made["very long"] = lambda person: signed(HS256, good(person, filler="x" * 60_000))[:-2] + "xx"
+    made["claims that are a list"] = lambda person: signed(HS256, [good(person)])
+    made["claims that are no JSON"] = lambda _person: signed(HS256, b"{")
+    made["claims that are no UTF-8"] = lambda _person: signed(HS256, b"\xff\xfe")
+    made["claims nested very deep"] = lambda _person: signed(HS256, b"[" * 20_000 + b"]" * 20_000)
+    claims("expired", exp=now - 1)
+    claims("expired long ago", exp=0)
+    claims("expires before the year 1", exp=-(10**15))
+    claims("issued in the future", iat=now + 3600)
+    claims("not before tomorrow", nbf=now + 86_400)
+    claims("another issuer", iss="somebody")
+    claims("issuer in capitals", iss="HOLDFAST")
+    claims("a list of issuers", iss=["holdfast"])
+    claims("meant for somebody else", aud="another-service")
+    for name in ("user_id", "role", "sid", "iat", "exp", "iss", "jti"):
+        claims(f"without {name}", **{name: None})
+    claims("exp a text", exp=str(now + 600))
+    claims("exp a boolean", exp=True)
+    claims("exp a list", exp=[now + 600])
+    claims("exp infinite", exp=float("inf"))
+    claims("exp not a number", exp=float("nan"))
+    claims("exp beyond 64 bits", exp=10**400)
+    claims("iat a text", iat="yesterday")
+    claims("iat infinite", iat=float("-inf"))
+    claims("nbf infinite", nbf=float("inf"))
+    claims("role unknown", role="root")
+    claims("role in capitals", role="ADMIN")
+    claims("role a list", role=["admin"])
+    claims("role a boolean", role=True)
+    claims("user a number", user_id=5)
+    claims("user no id", user_id="admin")
+    claims("user an object", user_id={"id": 1})
+    claims("session no id", sid="x")
+    claims("session a list", sid=[1])
+    claims("jti a number", jti=5)
+    return made
+
+
+FORGERIES = forgeries()
+
+
+def test_there_are_forty_forgeries_or_more() -> None:
+    assert len(FORGERIES) >= 40
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+async def test_a_forged_token_is_401_everywhere(name: str, api: Api, admin: Person) -> None:
+    token = FORGERIES[name](admin.id)
+    for method, path in [("GET", "/users/me"), ("GET", "/users"), ("POST", "/rooms"), ("POST", "/bookings/create")]:
+        response = await api.send(method, path, headers={"Authorization": f"Bearer {token}"}, json={"name": "x"})
+        assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED"), response.text
+        assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_the_hand_made_token_is_good_where_nothing_is_wrong_with_it(api: Api, admin: Person) -> None:
+    """The control: else every forgery might be refused for a reason of the workshop's."""
+    token = signed(HS256, good(admin.id))
+    assert jwt.decode(token, SECRET, algorithms=["HS256"], issuer="holdfast")["role"] == "admin"
+    assert (await api.get("/users", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic {}", "Token {}", "JWT {}", "{}", "Bearer,{}", "Bearer:{}", "BearerX {}", "Bearer {},", "Digest {}"]
+)
+async def test_a_good_token_under_another_scheme_is_401(header: str, api: Api, admin: Person) -> None:
+    response = await api.get("/users/me", headers={"Authorization": header.format(admin.token)})
+    assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED")
+
+
+async def test_a_token_anywhere_but_in_the_header_is_not_looked_at(api: Api, admin: Person) -> None:
+    for request in (
+        {"params": {"access_token": admin.token, "token": admin.token}},
+        {"headers": {"Cookie": f"token={admin.token}", "X-Authorization": f"Bearer {admin.token}"}},
+    ):
+        response: httpx.Response = await api.get("/users/me", **request)  # type: ignore[arg-type]
+        assert response.status_code == 401
+
+
+async def test_two_authorization_headers_do_not_add_up_to_more_rights(api: Api, admin: Person, user: Person) -> None:
+    headers = [("Authorization", f"Bearer {user.token}"), ("Authorization", f"Bearer {admin.token}")]
+    response = await api.client.get("/users", headers=headers)
+    assert response.status_code in {401, 403}
+
+
+async def test_a_token_that_was_good_is_refused_once_it_has_expired(api: Api, admin: Person) -> None:
+    """Verified tokens are remembered; their end is looked at all the same."""
+    tokens: AccessTokens = api.tokens
+    token = signed(HS256, good(admin.id))
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await api.get("/users/me", headers=headers)).status_code == 200
+    known = tokens._verified[token]
+    tokens._verified[token] = Identity(known.user_id, known.role, known.session_id, time.time() - 1)
+    assert (await api.get("/users/me", headers=headers)).status_code == 401

@@ -1,0 +1,345 @@
+"""Races: a service on a database of its own, parked transactions, and what must be true when the dust has settled."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+import httpx
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from holdfast.adapters.conferencing import ConferenceProvider
+from holdfast.core.ids import new_id
+from holdfast.core.settings import Settings
+from holdfast.db.database import Database
+from holdfast.main import build_app, build_state
+from holdfast.web.state import State
+from support.api import Api, Person, code
+
+#: How long a test waits for what must happen; reached only where it does not.
+PATIENCE = 10.0
+
+#: Each must return no row, whatever was raced. Written against the tables alone: none of them leans on the exclusion constraint.
+INVARIANTS = {
+    "two claims of one unit overlap": """
+        SELECT a.no, b.no FROM claims a JOIN claims b
+          ON a.resource_no = b.resource_no AND a.seat_no = b.seat_no AND a.no < b.no
+        WHERE lower(a.during) < upper(b.during) AND lower(b.during) < upper(a.during)""",
+    "two active bookings have overlapping units": """
+        SELECT u.booking_id, v.booking_id
+        FROM booking_units u JOIN bookings b ON b.id = u.booking_id AND b.status = 'active'
+        JOIN booking_units v ON v.resource_no = u.resource_no AND v.seat_no = u.seat_no
+          AND (v.booking_id, v.position) > (u.booking_id, u.position)
+        JOIN bookings c ON c.id = v.booking_id AND c.status = 'active'
+        WHERE lower(u.during) < upper(v.during) AND lower(v.during) < upper(u.during)""",
+    "a unit of an active booking has not exactly one claim": """
+        SELECT u.booking_id, u.position, count(c.no)
+        FROM booking_units u JOIN bookings b ON b.id = u.booking_id AND b.status = 'active'
+        LEFT JOIN claims c ON c.booking_id = u.booking_id AND c.resource_no = u.resource_no
+          AND c.seat_no = u.seat_no AND c.during = u.during
+        GROUP BY u.booking_id, u.position HAVING count(c.no) <> 1""",
+    "an active booking has more claims than units, or no unit": """
+        SELECT b.id FROM bookings b WHERE b.status = 'active' AND (
+          (SELECT count(*) FROM claims c WHERE c.booking_id = b.id)
+            <> (SELECT count(*) FROM booking_units u WHERE u.booking_id = b.id)
+          OR NOT EXISTS (SELECT FROM booking_units u WHERE u.booking_id = b.id))""",
+    "a cancelled booking has a claim": """
+        SELECT b.id FROM bookings b JOIN claims c ON c.booking_id = b.id WHERE b.status <> 'active'""",
+    "a claim's holder is not there": """
+        SELECT c.no FROM claims c
+        LEFT JOIN bookings b ON b.id = c.booking_id
+        LEFT JOIN holds h ON h.id = c.hold_id LEFT JOIN closures k ON k.id = c.closure_id
+        WHERE num_nonnulls(b.id, h.id, k.id) <> 1""",
+    "a claim's hold was ended, or ends at another time": """
+        SELECT c.no FROM claims c JOIN holds h ON h.id = c.hold_id
+        WHERE h.ended_at IS NOT NULL OR h.expires_at <> c.expires_at""",
+    "a closure has not exactly its claim": """
+        SELECT k.id FROM closures k LEFT JOIN claims c ON c.closure_id = k.id
+          AND c.resource_no = k.resource_no AND c.during = tstzrange(k.start_at, k.end_at)
+        GROUP BY k.id HAVING count(c.no) <> 1""",
+    "an archived room has bookings or holds ahead": """
+        SELECT r.id, c.no FROM resources r JOIN claims c ON c.resource_no = r.no
+        WHERE r.archived_at IS NOT NULL AND c.closure_id IS NULL AND upper(c.during) > clock_timestamp()""",
+    "a deleted user has bookings ahead": """
+        SELECT u.id, b.id FROM users u JOIN bookings b ON b.user_id = u.id
+        WHERE u.status = 'deleted' AND b.status = 'active' AND b.start_at > clock_timestamp()""",
+    "a deleted user has a session": """
+        SELECT u.id FROM users u JOIN sessions s ON s.user_id = u.id WHERE u.status = 'deleted' AND s.ended_at IS NULL""",
+    "a booking does not span its units": """
+        SELECT b.id FROM bookings b JOIN booking_units u ON u.booking_id = b.id
+        GROUP BY b.id HAVING b.start_at <> min(lower(u.during)) OR b.end_at <> max(upper(u.during))""",
+    "a booking was not told of exactly once when it was made": """
+        SELECT b.id FROM bookings b LEFT JOIN outbox o ON o.subject_id = b.id AND o.type = 'booking.created'
+        GROUP BY b.id HAVING count(o.id) <> 1""",
+    "a cancelled booking was not told of exactly once, or an active one was": """
+        SELECT b.id FROM bookings b LEFT JOIN outbox o ON o.subject_id = b.id AND o.type = 'booking.cancelled'
+        GROUP BY b.id HAVING count(o.id) <> CASE b.status WHEN 'cancelled' THEN 1 ELSE 0 END""",
+    "the outbox tells of a booking that is not there": """
+        SELECT o.id FROM outbox o LEFT JOIN bookings b ON b.id = o.subject_id
+        WHERE o.type LIKE 'booking.%' AND b.id IS NULL""",
+    "somebody is over a limit": """
+        WITH ahead AS (
+          SELECT DISTINCT b.id, b.user_id, r.kind, r.no FROM bookings b JOIN booking_units u ON u.booking_id = b.id
+          JOIN resources r ON r.no = u.resource_no WHERE b.status = 'active' AND b.start_at > clock_timestamp()),
+        limits AS (
+          SELECT kind, min((policy ->> 'maxActivePerUser')::int) AS most FROM resources GROUP BY kind
+          HAVING count(*) = count(policy ->> 'maxActivePerUser'))
+        SELECT a.user_id, 'everywhere' AS which, count(DISTINCT a.id) FROM ahead a JOIN limits l USING (kind)
+        GROUP BY a.user_id, a.kind, l.most HAVING count(DISTINCT a.id) > l.most
+        UNION ALL
+        SELECT a.user_id, r.id::text, count(DISTINCT a.id) FROM ahead a JOIN resources r ON r.no = a.no
+        GROUP BY a.user_id, r.id, r.policy HAVING count(DISTINCT a.id) > (r.policy ->> 'maxActivePerUserHere')::int""",
+}
+
+
+async def broken_invariants(connection: asyncpg.Connection, ignoring: Iterable[str] = ()) -> dict[str, list[tuple[Any, ...]]]:
+    """What must be true and is not: the sentence and the first rows that show it."""
+    # One round trip where all is well, which is nearly always.
+    asked = {sentence: statement for sentence, statement in INVARIANTS.items() if sentence not in ignoring}
+    at_once = " UNION ALL ".join(f"SELECT {n} WHERE EXISTS ({statement})" for n, statement in enumerate(asked.values()))
+    broken = {row[0] for row in await connection.fetch(at_once)}
+    return {
+        sentence: [tuple(row) for row in (await connection.fetch(statement))[:3]]
+        for n, (sentence, statement) in enumerate(asked.items())
+        if n in broken
+    }
+
+
+@dataclass
+class Statements:
+    """What the service sent to its database while recording, in order, over all of its connections."""
+
+    texts: list[str] = field(default_factory=list)
+    recording: bool = False
+
+    def watch(self, connection: Any) -> None:
+        """Listen to a new connection."""
+        connection.add_query_logger(self._note)
+
+    def watch_engine(self, engine: AsyncEngine) -> None:
+        """Listen to SQLAlchemy too: it executes prepared statements, which the connection's own logger does not tell of.
+
+        After the execution: before it, its lazy BEGIN has not been sent.
+        """
+        event.listen(engine.sync_engine, "after_cursor_execute", lambda _c, _cursor, text, *_rest: self._keep(text))
+
+    def _note(self, query: Any) -> None:
+        self._keep(query.query)
+
+    def _keep(self, text: str) -> None:
+        if self.recording:
+            self.texts.append(" ".join(text.split()))
+
+    @property
+    def verbs(self) -> list[str]:
+        """The first word of each."""
+        return [text.split(None, 1)[0].rstrip(";") for text in self.texts]
+
+    async def of(self, work: Awaitable[httpx.Response]) -> httpx.Response:
+        """Record what one request sends."""
+        self.texts.clear()
+        self.recording = True
+        try:
+            return await work
+        finally:
+            self.recording = False
+
+
+@dataclass
+class Arena:
+    """A service, in this process, on a database that nobody else uses; commits are real."""
+
+    api: Api
+    state: State
+    url: str
+    statements: Statements
+    #: A connection of the test's own, outside of the service's pools.
+    eye: asyncpg.Connection
+
+    async def waiting(self, count: int = 1) -> None:
+        """Return when so many of the service's transactions wait for a lock."""
+        end = time.monotonic() + PATIENCE
+        seen = -1
+        while time.monotonic() < end:
+            seen = await self.eye.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock' AND application_name LIKE 'holdfast%'"
+            )
+            if seen >= count:
+                return
+            await asyncio.sleep(0.002)
+        raise AssertionError(f"{seen} transactions wait for a lock, {count} should")
+
+    @asynccontextmanager
+    async def parked(self, *statements: str) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that has run the statements and stays open until the block ends; then it is rolled back."""
+        connection = await asyncpg.connect(self.url)
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+            yield connection
+        finally:
+            if not connection.is_closed():
+                await transaction.rollback()
+                await connection.close()
+
+    def holding_room(self, room: dict[str, Any]) -> Any:
+        """A parked transaction that has the lock on a room, as any taker has."""
+        return self.parked(f"SELECT FROM resources WHERE id = '{UUID(room['id'])}' FOR NO KEY UPDATE")
+
+    def holding_writes_to(self, table: str) -> Any:
+        """A parked transaction that lets everybody read a table and lock its rows, and nobody write to it."""
+        return self.parked(f"LOCK TABLE {table} IN SHARE MODE")
+
+    async def check(self, *, ignoring: Iterable[str] = ()) -> None:
+        """Everything that must be true is."""
+        broken = await self.broken(ignoring=ignoring)
+        assert not broken, broken
+
+    async def broken(self, *, ignoring: Iterable[str] = ()) -> dict[str, list[tuple[Any, ...]]]:
+        """What must be true and is not."""
+        return await broken_invariants(self.eye, ignoring)
+
+    async def settle(self) -> None:
+        """Close the service's connections and wait for their end: what they counted is then in the statistics."""
+        await self.state.db.close()
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if not await self.eye.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend'"
+            ):
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("connections of the service did not end")
+
+    async def statistic(self, column: str) -> int:
+        """A counter of this database (pg_stat_database), with all that ended connections counted."""
+        await self.settle()
+        await self.eye.execute("SELECT pg_stat_clear_snapshot()")
+        value: int = await self.eye.fetchval(f"SELECT {column} FROM pg_stat_database WHERE datname = current_database()")
+        return value
+
+    async def deadlocks(self) -> int:
+        return await self.statistic("deadlocks")
+
+    async def resource_no(self, room: dict[str, Any]) -> int:
+        number: int = await self.eye.fetchval("SELECT no FROM resources WHERE id = $1", UUID(room["id"]))
+        return number
+
+    async def hold(self, who: Person, *slots: dict[str, Any], lasts: timedelta) -> UUID:
+        """A hold of somebody's, by SQL: one that lapsed where `lasts` is negative."""
+        hold_id = new_id()
+        async with self.eye.transaction():
+            expires_at = await self.eye.fetchval(
+                "INSERT INTO holds (id, user_id, booking_id, expires_at) VALUES ($1, $2, $3, clock_timestamp() + $4) "
+                "RETURNING expires_at",
+                hold_id,
+                who.id,
+                new_id(),
+                lasts,
+            )
+            for slot in slots:
+                await self.eye.execute(
+                    "INSERT INTO claims (resource_no, during, hold_id, expires_at) "
+                    "SELECT no, tstzrange($2, $3), $4, $5 FROM resources WHERE id = $1",
+                    UUID(slot["roomId"]),
+                    instant(slot["start"]),
+                    instant(slot["end"]),
+                    hold_id,
+                    expires_at,
+                )
+        return hold_id
+
+
+@asynccontextmanager
+async def arena_on(
+    settings: Settings,
+    *,
+    conferencing: ConferenceProvider | None = None,
+) -> AsyncIterator[Arena]:
+    """A service with these settings, and an eye on its database."""
+    statements = Statements()
+    state = build_state(settings, conferencing=conferencing, on_connect=statements.watch)
+    statements.watch_engine(state.db.engine)
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    eye = await asyncpg.connect(url, server_settings={"application_name": "the test's eye"})
+    transport = httpx.ASGITransport(build_app(state))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://holdfast.test", timeout=60) as client:
+            yield Arena(Api(client, state.db, state.access_tokens), state, url, statements, eye)
+    finally:
+        state.passwords.close()
+        await state.conferencing.close()
+        await state.db.close()
+        await eye.close()
+
+
+def instant(text: str) -> datetime:
+    """A wire instant as a value."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def statuses(answers: Sequence[httpx.Response]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+def codes(answers: Sequence[httpx.Response]) -> Counter[str]:
+    """The answers by status and code: `201`, `409 SLOT_ALREADY_BOOKED`."""
+    return Counter(
+        str(answer.status_code) if answer.status_code < 400 else f"{answer.status_code} {code(answer)}" for answer in answers
+    )
+
+
+def one_winner(answers: Sequence[httpx.Response], loser: str = "409 SLOT_ALREADY_BOOKED") -> httpx.Response:
+    """Exactly one 201, everybody else the one clean refusal; returns the winner's answer."""
+    assert codes(answers) == {"201": 1, **({loser: len(answers) - 1} if len(answers) > 1 else {})}
+    return next(answer for answer in answers if answer.status_code == 201)
+
+
+async def crowd(
+    arena: Arena, parked: Any, requests: Sequence[Callable[[], Awaitable[httpx.Response]]], *, at_least: int
+) -> list[httpx.Response]:
+    """Send all the requests while a transaction is parked, let it go when `at_least` of them wait for a lock."""
+    async with parked:
+        tasks = [asyncio.ensure_future(request()) for request in requests]
+        try:
+            await arena.waiting(at_least)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+    return list(await asyncio.gather(*tasks))
+
+
+def database_name(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
+__all__ = [
+    "INVARIANTS",
+    "PATIENCE",
+    "Arena",
+    "Database",
+    "Statements",
+    "arena_on",
+    "broken_invariants",
+    "codes",
+    "crowd",
+    "database_name",
+    "instant",
+    "one_winner",
+    "statuses",
+]
