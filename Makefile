@@ -100,8 +100,8 @@ test-cover: $(VENV)/dev ## All tests with coverage; the report is htmlcov/index.
 	@$(PYTEST) -q -m serial --cov --cov-append --cov-report=html --cov-report=term:skip-covered $(ARGS)
 	@echo "The coverage report is htmlcov/index.html"
 
-fuzz: $(VENV)/dev ## Schema fuzzing at length (CASES=10000)
-	@HOLDFAST_FUZZ_CASES=$(or $(CASES),10000) $(PYTEST) -q tests/contracts/test_schema_fuzz.py $(ARGS)
+fuzz: $(VENV)/dev ## Schema fuzzing at length (CASES=200 examples an operation and phase)
+	@HOLDFAST_FUZZ_CASES=$(or $(CASES),200) $(PYTEST) -q -n $(JOBS) tests/contracts/test_schema_fuzz.py $(ARGS)
 
 torture: $(VENV)/dev ## kill -9 of the service and of PostgreSQL, hundreds of times (KILLS=200)
 	@HOLDFAST_TORTURE_KILLS=$(or $(KILLS),200) $(PYTEST) -q -s tests/crashes $(ARGS)

@@ -269,6 +269,8 @@ class Writer:
             self._ledger.acknowledge()
         elif answer is None or answer.status_code == 503:
             entry.states |= cancelled
+            # Asked again later: what is left standing by a lost answer would fill the room in a long run.
+            self._mine.append(booking)
 
     async def _move(self, client: httpx.AsyncClient) -> None:
         booking, slot = self._rng.choice(self._mine), self._rng.choice(self._ground.slots)
