@@ -14,7 +14,7 @@ from holdfast.core.settings import Settings
 from holdfast.db import migrations
 
 ROOT = Path(__file__).parents[2]
-VENDOR = ROOT / "src" / "holdfast" / "page" / "vendor"
+VENDOR = ROOT / "src" / "holdfast" / "page" / "static" / "vendor"
 NAMES = [f"HOLDFAST_{name.upper()}" for name in Settings.model_fields]
 
 

@@ -31,4 +31,4 @@ def mount(app: FastAPI) -> None:
     app.add_route("/", _index, methods=["GET"], include_in_schema=False)
     app.add_route("/docs", _docs, methods=["GET"], include_in_schema=False)
     app.add_route("/redoc", _redoc, methods=["GET"], include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=_FOLDER), name="static")
+    app.mount("/static", StaticFiles(directory=_FOLDER / "static"), name="static")
