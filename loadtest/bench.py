@@ -132,7 +132,7 @@ class Bench:
         self.next_day = load.last_day + timedelta(days=10)
         self.pgbench_round = 0
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found = on.pgbench or shutil.which("pgbench") or _wheel_pgbench()
+        found = on.pgbench or _wheel_pgbench() or shutil.which("pgbench")
         if found is None:
             raise SystemExit("bench: pgbench is not found; it comes with PostgreSQL: apt-get install postgresql-contrib")
         self.pgbench = str(found)
@@ -295,25 +295,21 @@ class Bench:
         child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         speeds: list[float] = []
         words: list[str] = []
-        before = None
+        # When, and the server's CPU then. The first second goes into connecting and planning, which our service has behind it.
+        marks: list[tuple[float, float | None]] = []
         assert child.stderr is not None
         for line in child.stderr:
             words.append(line)
             seen = re.match(r"progress: [0-9.]+ s, ([0-9.]+) tps", line)
-            if seen is None:
-                continue
-            if before is None:
-                # Its first second goes into connecting and planning, which our service has behind it.
-                before = processes.cpu_seconds(self.on.pid)
-                begun = time.monotonic()
-            else:
+            if seen is not None:
+                marks.append((time.monotonic(), processes.cpu_seconds(self.on.pid)))
                 speeds.append(float(seen[1]))
-                after, ended = processes.cpu_seconds(self.on.pid), time.monotonic()
         output = child.communicate()[0]
         failed = re.search(r"^number of failed transactions: (\d+)", output, re.MULTILINE)
-        if child.returncode or not speeds or (failed is not None and int(failed[1])):
+        if child.returncode or len(speeds) < 2 or (failed is not None and int(failed[1])):
             raise SystemExit(f"bench: pgbench failed:\n{output[-600:]}\n{''.join(words)[-600:]}")
-        speed = statistics.mean(speeds)
+        speed = statistics.mean(speeds[1:])
+        (begun, before), (ended, after) = marks[0], marks[-1]
         transactions = round(speed * (ended - begun))
         used = None if after is None or before is None else (after - before) / transactions * 1e6
         return Run(speed, transactions, None, used)

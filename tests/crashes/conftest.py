@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support.crashes import Postgres, Service, durable_postgres
+from support.crashes import Postgres, durable_postgres
+from support.servers import ServerProcess
 
 
 @pytest.fixture
@@ -15,9 +16,9 @@ def durable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def service(durable: Postgres, tmp_path: Path) -> Iterator[Service]:
+def service(durable: Postgres, tmp_path: Path) -> Iterator[ServerProcess]:
     """A service on the durable server; not started."""
-    server = Service({"HOLDFAST_DATABASE_URL": durable.url}, log=tmp_path / "service.log")
+    server = ServerProcess({"HOLDFAST_DATABASE_URL": durable.url}, log=tmp_path / "service.log")
     try:
         yield server
     finally:

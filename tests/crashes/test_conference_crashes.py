@@ -12,7 +12,8 @@ import httpx
 import orjson
 import pytest
 
-from support.crashes import Ground, Postgres, Service, make_ground, until
+from support.crashes import Ground, Postgres, make_ground, until
+from support.servers import ServerProcess
 
 PATIENCE = 10.0
 
@@ -78,8 +79,8 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @contextmanager
-def _service(postgres: Postgres, provider: Provider, log: Path) -> Iterator[Service]:
-    server = Service(
+def _service(postgres: Postgres, provider: Provider, log: Path) -> Iterator[ServerProcess]:
+    server = ServerProcess(
         {
             "HOLDFAST_DATABASE_URL": postgres.url,
             "HOLDFAST_CONFERENCE_PROVIDER": "http",
@@ -95,7 +96,7 @@ def _service(postgres: Postgres, provider: Provider, log: Path) -> Iterator[Serv
 
 
 @pytest.fixture
-def linked(durable: Postgres, provider: Provider, tmp_path: Path) -> Iterator[Service]:
+def linked(durable: Postgres, provider: Provider, tmp_path: Path) -> Iterator[ServerProcess]:
     with _service(durable, provider, tmp_path / "linked.log") as server:
         yield server
 
@@ -107,7 +108,9 @@ async def eye(durable: Postgres) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def _book(server: Service, ground: Ground, *, who: int = 0, slot: int = 0, link: bool = True) -> httpx.Response | None:
+async def _book(
+    server: ServerProcess, ground: Ground, *, who: int = 0, slot: int = 0, link: bool = True
+) -> httpx.Response | None:
     """None where the server died."""
     person = ground.people[who]
     async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
@@ -145,7 +148,7 @@ def _code(answer: httpx.Response | None) -> tuple[int, str]:
 
 @pytest.mark.parametrize("moment", ["between hold and call", "during the call", "between call and confirm"])
 async def test_a_crash_at_any_step_leaves_a_hold_that_ends_and_a_repeat_makes_no_second_link(
-    durable: Postgres, provider: Provider, linked: Service, eye: asyncpg.Connection, moment: str
+    durable: Postgres, provider: Provider, linked: ServerProcess, eye: asyncpg.Connection, moment: str
 ) -> None:
     ground = await make_ground(durable.url, linked.url, people=2, days=2)
     if moment != "between hold and call":
@@ -201,7 +204,7 @@ async def test_a_crash_at_any_step_leaves_a_hold_that_ends_and_a_repeat_makes_no
 
 
 async def test_what_a_dead_process_held_is_free_at_the_holds_end_without_any_sweep(
-    durable: Postgres, provider: Provider, linked: Service, eye: asyncpg.Connection
+    durable: Postgres, provider: Provider, linked: ServerProcess, eye: asyncpg.Connection
 ) -> None:
     ground = await make_ground(durable.url, linked.url, people=2, days=2)
     await provider.listen()
@@ -223,7 +226,7 @@ async def test_what_a_dead_process_held_is_free_at_the_holds_end_without_any_swe
 
 
 async def test_a_second_process_sees_the_firsts_request_in_progress_and_replays_its_answer(
-    durable: Postgres, provider: Provider, linked: Service, tmp_path: Path
+    durable: Postgres, provider: Provider, linked: ServerProcess, tmp_path: Path
 ) -> None:
     ground = await make_ground(durable.url, linked.url, people=1, days=2)
     await provider.listen()
@@ -243,7 +246,7 @@ async def test_a_second_process_sees_the_firsts_request_in_progress_and_replays_
 
 
 async def test_a_provider_that_hangs_is_a_clear_502_that_leaves_nothing(
-    durable: Postgres, provider: Provider, linked: Service, eye: asyncpg.Connection
+    durable: Postgres, provider: Provider, linked: ServerProcess, eye: asyncpg.Connection
 ) -> None:
     ground = await make_ground(durable.url, linked.url, people=2, days=2)
     await provider.listen()

@@ -6,10 +6,11 @@ import time
 import asyncpg
 import httpx
 
-from support.crashes import LONGEST_ANSWER, Postgres, Service, make_ground, until
+from support.crashes import LONGEST_ANSWER, Postgres, make_ground, until
+from support.servers import ServerProcess
 
 
-async def test_with_a_missing_standby_no_write_answers_2xx_and_reads_do(durable: Postgres, service: Service) -> None:
+async def test_with_a_missing_standby_no_write_answers_2xx_and_reads_do(durable: Postgres, service: ServerProcess) -> None:
     service.start()
     ground = await make_ground(durable.url, service.url, people=3, days=2)
     user, other, leaving = ground.people

@@ -15,7 +15,6 @@ from support.crashes import (
     LONGEST_ANSWER,
     Ledger,
     Postgres,
-    Service,
     begin,
     durable_postgres,
     make_ground,
@@ -23,6 +22,7 @@ from support.crashes import (
     told,
     until_ready,
 )
+from support.servers import ServerProcess
 
 pytestmark = pytest.mark.serial
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.serial
 DAYS = 6 + KILLS // 2
 
 
-async def test_killing_the_service_loses_and_doubles_nothing(durable: Postgres, service: Service) -> None:
+async def test_killing_the_service_loses_and_doubles_nothing(durable: Postgres, service: ServerProcess) -> None:
     service.start()
     ground = await make_ground(durable.url, service.url, people=8, days=DAYS)
     rng = random.Random(20261120)
@@ -50,7 +50,7 @@ async def test_killing_the_service_loses_and_doubles_nothing(durable: Postgres, 
     assert found.acknowledged >= 5 * KILLS
 
 
-async def test_killing_postgresql_loses_and_doubles_nothing(durable: Postgres, service: Service) -> None:
+async def test_killing_postgresql_loses_and_doubles_nothing(durable: Postgres, service: ServerProcess) -> None:
     """Postmaster alone, postmaster and children, immediate shutdown: in turns. The service lives through all of it."""
     service.start()
     ground = await make_ground(durable.url, service.url, people=8, days=DAYS)
@@ -109,7 +109,7 @@ async def test_control_a_postgresql_that_acknowledges_early_loses_bookings(
     """With `synchronous_commit` off the same reckoning finds losses: it would find them above."""
     settings = {"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "64MB"}
     with durable_postgres(tmp_path_factory.mktemp("early"), **settings) as postgres:
-        service = Service({"HOLDFAST_DATABASE_URL": postgres.url}, log=tmp_path / "service.log")
+        service = ServerProcess({"HOLDFAST_DATABASE_URL": postgres.url}, log=tmp_path / "service.log")
         service.start()
         try:
             ground = await make_ground(postgres.url, service.url, people=4)
@@ -133,7 +133,7 @@ async def test_control_a_postgresql_that_acknowledges_early_loses_bookings(
     assert lost > 0
 
 
-async def test_control_the_reckoning_sees_a_loss_and_a_double(durable: Postgres, service: Service) -> None:
+async def test_control_the_reckoning_sees_a_loss_and_a_double(durable: Postgres, service: ServerProcess) -> None:
     service.start()
     ground = await make_ground(durable.url, service.url, people=3)
     torture = begin(ground, service.url, seed=3)

@@ -9,13 +9,14 @@ import httpx
 import pytest
 
 from holdfast.core.ids import new_id
-from support.crashes import LONGEST_ANSWER, Postgres, Service, make_ground, until, until_ready
+from support.crashes import LONGEST_ANSWER, Postgres, make_ground, until, until_ready
+from support.servers import ServerProcess
 
 pytestmark = pytest.mark.serial
 
 
 async def test_a_service_that_starts_before_its_database_answers_503_and_lives_when_it_comes(
-    durable: Postgres, service: Service
+    durable: Postgres, service: ServerProcess
 ) -> None:
     durable.kill()
     await asyncio.to_thread(service.start, wait=0)
@@ -39,7 +40,9 @@ async def test_a_service_that_starts_before_its_database_answers_503_and_lives_w
 
 
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "a connection each"])
-async def test_sigterm_under_load_cuts_nothing_that_was_accepted(durable: Postgres, service: Service, keep_alive: bool) -> None:
+async def test_sigterm_under_load_cuts_nothing_that_was_accepted(
+    durable: Postgres, service: ServerProcess, keep_alive: bool
+) -> None:
     """Who gets no answer has had no effect; everybody else gets a whole one; the process ends quickly, with 0."""
     service.start()
     ground = await make_ground(durable.url, service.url, people=12, days=10)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -100,31 +99,6 @@ def durable_postgres(folder: Path, **settings: str) -> Iterator[Postgres]:
         yield server
     finally:
         server.stop()
-
-
-class Service(ServerProcess):
-    """`holdfast serve`, started by the console script's own entry point."""
-
-    def start(self, *, wait: float = 30.0) -> None:
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    "from holdfast.cli import main; main()",
-                    "serve",
-                    "--port",
-                    str(self.port),
-                    *self._arguments,
-                ],
-                env=self._environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        if wait:
-            self.wait_until_ready(wait)
 
 
 async def make_person(connection: asyncpg.Connection, role: str = "user") -> Person:

@@ -22,6 +22,8 @@ from holdfast.web.routing import Route, at_both_paths
 from holdfast.web.state import DatabaseDep
 
 router = APIRouter(route_class=Route, tags=["rooms"])
+#: The hottest route, apart, so that it can be mounted ahead of all others.
+slots = APIRouter(route_class=Route, tags=["rooms"])
 
 _DEFAULT_SLOT_MINUTES = 30
 Wanted = Annotated[Annotated[str, Text(50)] | None, Query(description="room, bay, desk, court, ...")]
@@ -213,7 +215,7 @@ async def put_schedule(
 
 
 @at_both_paths(
-    router,
+    slots,
     "/rooms/{room_id}/slots",
     "/rooms/{room_id}/slots/list",
     method="GET",
