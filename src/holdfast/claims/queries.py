@@ -4,11 +4,11 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import delete, func, insert, literal, update
-from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy import delete, func, literal, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.claims.rules import Holder, HolderKind, Taken, Unit
+from holdfast.db.database import fetch_in
 from holdfast.db.models import Claim
 
 #: The claims of a resource's whole (seat 0) that share an instant with a period, as a lateral sub-select. Asked with the
@@ -27,8 +27,7 @@ _DETAILED = (
          array_agg(CASE WHEN c.booking_id IS NOT NULL THEN 'booking'
                         WHEN c.hold_id IS NOT NULL THEN 'hold' ELSE 'closure' END) AS kinds,
          array_agg(coalesce(c.booking_id, c.hold_id, c.closure_id)) AS holders,
-         array_agg(coalesce((SELECT b.user_id FROM bookings b WHERE b.id = c.booking_id),
-                            (SELECT h.user_id FROM holds h WHERE h.id = c.hold_id))) AS users,
+         {users} AS users,
          array_agg(coalesce(c.expires_at <= clock_timestamp(), false)) AS lapsed"""
     + _IN_PERIOD
     + ")"
@@ -45,9 +44,16 @@ _TIMES = (
 )
 
 
-def claims_in_period(*, no: str, start: str, end: str) -> str:
-    """SQL of a lateral sub-select with every claim in a period, lapsed holds included; the arguments are SQL expressions."""
-    return _DETAILED.format(no=no, start=start, end=end)
+_WHOSE = """array_agg(coalesce((SELECT b.user_id FROM bookings b WHERE b.id = c.booking_id),
+                            (SELECT h.user_id FROM holds h WHERE h.id = c.hold_id)))"""
+
+
+def claims_in_period(*, no: str, start: str, end: str, whose: bool = False) -> str:
+    """SQL of a lateral sub-select with every claim in a period, lapsed holds included; the arguments are SQL expressions.
+
+    `whose` looks up each claim's user, which costs as much again as all the rest.
+    """
+    return _DETAILED.format(no=no, start=start, end=end, users=_WHOSE if whose else "NULL::uuid[]")
 
 
 def live_times_in_period(*, no: str, start: str, end: str) -> str:
@@ -64,7 +70,8 @@ def taken_out_of(row: asyncpg.Record) -> tuple[Taken, ...]:
     """The claims out of a row of `claims_in_period`, soonest first."""
     if row["starts"] is None:
         return ()
-    columns = zip(row["starts"], row["ends"], row["kinds"], row["holders"], row["users"], row["lapsed"], strict=True)
+    users = row["users"] or [None] * len(row["starts"])
+    columns = zip(row["starts"], row["ends"], row["kinds"], row["holders"], users, row["lapsed"], strict=True)
     return tuple(
         sorted(
             (Taken(start, end, HolderKind(kind), holder, user, lapsed) for start, end, kind, holder, user, lapsed in columns),
@@ -81,20 +88,22 @@ def _column(kind: HolderKind) -> Any:
     }[kind]
 
 
+_INSERT = """
+INSERT INTO claims (resource_no, during, booking_id, hold_id, closure_id, expires_at)
+SELECT u.resource_no, tstzrange(u.since, u.until), $4, $5, $6, $7
+FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS u(resource_no, since, until)"""
+
+
 async def insert_claims(session: AsyncSession, units: list[Unit], holder: Holder) -> None:
-    """One claim per unit. The constraint refuses what overlaps."""
-    await session.execute(
-        insert(Claim).values(
-            [
-                {
-                    "resource_no": unit.resource_no,
-                    "during": Range(unit.start, unit.end),
-                    f"{holder.kind}_id": holder.id,
-                    "expires_at": holder.expires_at,
-                }
-                for unit in units
-            ]
-        )
+    """One claim per unit, in one statement. The constraint refuses what overlaps."""
+    await fetch_in(
+        session,
+        _INSERT,
+        [unit.resource_no for unit in units],
+        [unit.start for unit in units],
+        [unit.end for unit in units],
+        *(holder.id if holder.kind is kind else None for kind in HolderKind),
+        holder.expires_at,
     )
 
 

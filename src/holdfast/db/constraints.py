@@ -14,8 +14,9 @@ def refused_by(constraints: Mapping[str, type[Refusal]]) -> Iterator[None]:
     """Turn the violation of a named constraint into the refusal that it stands for."""
     try:
         yield
-    except IntegrityError as error:
-        cause = error.orig.__cause__ if error.orig is not None else None
+    except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as error:
+        # From SQLAlchemy the driver's error comes wrapped, from `fetch_in` as it is.
+        cause = error.orig.__cause__ if isinstance(error, IntegrityError) and error.orig is not None else error
         name = cause.constraint_name if isinstance(cause, asyncpg.PostgresError) else None
         refusal = constraints.get(name or "")
         if refusal is None:

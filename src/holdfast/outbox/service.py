@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert
+import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.core.callers import Caller
 from holdfast.core.ids import new_id
-from holdfast.db.models import OutboxMessage
+from holdfast.db.database import fetch_in
 
-_INSERT = insert(OutboxMessage)
+_INSERT = """
+INSERT INTO outbox (id, type, subject_id, actor_id, actor_role, request_id, address, before, after)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb)"""
 
 
 async def enqueue(
@@ -27,17 +29,16 @@ async def enqueue(
 
     `message_type` is `<object>.<past participle>`; `before` and `after` are the object's JSON shape, without secrets.
     """
-    await session.execute(
+    await fetch_in(
+        session,
         _INSERT,
-        {
-            "id": new_id(),
-            "type": message_type,
-            "subject_id": subject_id,
-            "actor_id": by.user_id,
-            "actor_role": by.role,
-            "request_id": by.request_id,
-            "address": by.address,
-            "before": before,
-            "after": after,
-        },
+        new_id(),
+        message_type,
+        subject_id,
+        by.user_id,
+        by.role,
+        by.request_id,
+        by.address,
+        None if before is None else orjson.dumps(before).decode(),
+        None if after is None else orjson.dumps(after).decode(),
     )

@@ -45,7 +45,7 @@ LEFT JOIN LATERAL {claims} taken ON true
 WHERE r.id = $1 AND r.archived_at IS NULL"""
 #: One statement, one indexed read: the room, its schedule, and what is taken in a period.
 FREE_SLOTS = _SLOTS.format(claims=live_times_in_period(no="r.no", start="$2::timestamptz", end="$3::timestamptz"))
-ALL_SLOTS = _SLOTS.format(claims=claims_in_period(no="r.no", start="$2::timestamptz", end="$3::timestamptz"))
+ALL_SLOTS = _SLOTS.format(claims=claims_in_period(no="r.no", start="$2::timestamptz", end="$3::timestamptz", whose=True))
 
 
 def _room(row: AnyRow) -> Room:
