@@ -90,11 +90,9 @@ async def test_several_slots_of_two_rooms_take_as_many_statements_as_one(arena: 
 async def test_control_the_recorder_hears_every_way_to_the_database(arena: Arena, boss: Person) -> None:
     """The read pool, SQLAlchemy, and raw statements inside of its transactions: in their order, each once."""
     await arena.state.db.open()
-    arena.statements.texts.clear()
-    arena.statements.recording = True
-    await arena.state.db.fetch("VALUES (1)")
-    async with arena.state.db.transaction() as session:
-        await session.execute(text("SELECT 2"))
-        await fetch_in(session, "TABLE rooms")
-    arena.statements.recording = False
+    async with arena.statements.during():
+        await arena.state.db.fetch("VALUES (1)")
+        async with arena.state.db.transaction() as session:
+            await session.execute(text("SELECT 2"))
+            await fetch_in(session, "TABLE rooms")
     assert arena.statements.verbs == ["VALUES", "BEGIN", "SELECT", "TABLE", "COMMIT"]

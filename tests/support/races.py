@@ -145,10 +145,18 @@ class Statements:
 
     async def of(self, work: Awaitable[httpx.Response]) -> httpx.Response:
         """Record what one request sends."""
+        async with self.during():
+            return await work
+
+    @asynccontextmanager
+    async def during(self) -> AsyncIterator[None]:
+        """Record what the block sends. The driver tells of a statement one turn of the loop after it: wait for that."""
+        await asyncio.sleep(0)
         self.texts.clear()
         self.recording = True
         try:
-            return await work
+            yield
+            await asyncio.sleep(0)
         finally:
             self.recording = False
 

@@ -212,6 +212,11 @@ class Database:
         elif not connection.is_closed():
             self._idle.append(connection)
 
+    @property
+    def crowded(self) -> bool:
+        """True where the next transaction must wait for its turn, so that what was read before may be old by then."""
+        return self._transaction_turns.locked()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A READ COMMITTED transaction: committed when the block ends, rolled back when it raises.

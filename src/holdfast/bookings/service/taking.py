@@ -92,7 +92,8 @@ async def _book_at_once(db: Database, *, request: BookingRequest, now: datetime,
         # What is plainly taken is refused by one read, ten times cheaper than queueing for a lock.
         seen = await queries.look(db, request.selection)
         rules.check_bookable(rules.find_wanted(request.selection, seen), now=now)
-        numbers = seen
+        # Whoever waits in a crowd looks once more without a lock: behind the winner, the losers need not queue for it.
+        numbers = None if db.crowded else seen
     async with once.transaction(db) as session:
         wanted = await lock_wanted(session, request, now=now, by=by, numbers=numbers)
         booking = await _insert(session, new_id(), request, wanted, link=None, by=by)
