@@ -101,10 +101,10 @@ test-cover: $(VENV)/dev ## All tests with coverage; the report is htmlcov/index.
 	@echo "The coverage report is htmlcov/index.html"
 
 fuzz: $(VENV)/dev ## Schema fuzzing at length (CASES=200 examples an operation and phase)
-	@HOLDFAST_FUZZ_CASES=$(or $(CASES),200) $(PYTEST) -q -n $(JOBS) tests/contracts/test_schema_fuzz.py $(ARGS)
+	@HOLDFAST_FUZZ_CASES=$(or $(CASES),200) $(PYTEST) -q -o faulthandler_timeout=3600 -n $(JOBS) tests/contracts/test_schema_fuzz.py $(ARGS)
 
-torture: $(VENV)/dev ## kill -9 of the service and of PostgreSQL, hundreds of times (KILLS=200)
-	@HOLDFAST_TORTURE_KILLS=$(or $(KILLS),200) $(PYTEST) -q -s tests/crashes $(ARGS)
+torture: $(VENV)/dev ## kill -9 of service and PostgreSQL, hundreds of times (KILLS=200); every pair of write paths
+	@HOLDFAST_TORTURE_KILLS=$(or $(KILLS),200) $(PYTEST) -q -s -o faulthandler_timeout=3600 tests/crashes tests/races/test_pairs.py $(ARGS)
 
 # --- speed ----------------------------------------------------------------------------------------------------------
 
