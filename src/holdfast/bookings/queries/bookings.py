@@ -1,42 +1,20 @@
-"""Bookings, holds and closures in SQL."""
+"""Bookings in SQL."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-import orjson
 from sqlakeyset import BadBookmark, serialize_bookmark, unserialize_bookmark
 from sqlakeyset.asyncio import select_page
 from sqlalchemy import delete, exists, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import Range, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from holdfast.bookings.rules import BookedUnit, Booking, Closure, Resource, Selection, UserCounts, Wanted, reach
-from holdfast.claims.queries import claims_in_period, taken_out_of
+from holdfast.bookings.rules import BookedUnit, Booking, Wanted
 from holdfast.core.errors import Invalid
-from holdfast.core.policies import Policy, policy_of
-from holdfast.core.schedules import stored_schedule
 from holdfast.db import models
-from holdfast.db.database import AnyRow, AnySelect, Database, fetch_in
-
-_LOOK = """
-SELECT r.no, r.id, r.kind, r.time_zone, r.policy::text AS policy, s.slot_minutes, s.windows::text AS windows, taken.*
-FROM unnest({wanted}) AS w(wanted, since, until)
-JOIN resources r ON {match}
-LEFT JOIN schedules s ON s.resource_no = r.no
-LEFT JOIN LATERAL {claims} taken ON true
-WHERE r.archived_at IS NULL AND r.kind <> 'event'"""
-_CLAIMS = claims_in_period(no="r.no", start="w.since", end="w.until")
-_LOOK_BY_NUMBER = _LOOK.format(
-    wanted="$1::bigint[], $2::timestamptz[], $3::timestamptz[]", match="r.no = w.wanted", claims=_CLAIMS
-)
-_LOOK_BY_ROOM = _LOOK.format(
-    wanted="$1::uuid[], $2::timestamptz[], $3::timestamptz[]",
-    match="r.id = w.wanted AND r.kind = 'room'",
-    claims=_CLAIMS,
-)
+from holdfast.db.database import AnyRow, AnySelect, fetch_in
 
 #: A booking, only while its user is there and active: the key-share lock makes an ending account wait, or us for it.
 _INSERT_BOOKING = """
@@ -52,27 +30,6 @@ units AS (
     WITH ORDINALITY AS u(resource_no, since, until, slot_id, position))
 SELECT created_at FROM made"""
 
-_COUNTS = """
-WITH ahead AS (
-  SELECT b.id, u.resource_no FROM bookings b JOIN booking_units u ON u.booking_id = b.id
-  WHERE b.user_id = $1 AND b.status = 'active' AND b.start_at > clock_timestamp() AND b.id IS DISTINCT FROM $2
-  UNION ALL
-  SELECT h.id, c.resource_no FROM holds h JOIN claims c ON c.hold_id = h.id
-  WHERE h.user_id = $1 AND h.ended_at IS NULL AND c.expires_at > clock_timestamp())
-SELECT r.kind, a.resource_no, count(DISTINCT a.id) AS how_many
-FROM ahead a JOIN resources r ON r.no = a.resource_no
-GROUP BY GROUPING SETS ((r.kind), (a.resource_no))"""
-
-_OVERLAPPING = """
-SELECT DISTINCT b.id FROM unnest($3::timestamptz[], $4::timestamptz[]) AS clear(since, until)
-JOIN bookings b ON b.user_id = $1 AND b.status = 'active' AND b.start_at < clear.until AND b.end_at > clear.since
-JOIN booking_units u ON u.booking_id = b.id AND u.during && tstzrange(clear.since, clear.until)
-WHERE b.id IS DISTINCT FROM $2
-UNION
-SELECT DISTINCT h.id FROM unnest($3::timestamptz[], $4::timestamptz[]) AS clear(since, until)
-JOIN holds h ON h.user_id = $1 AND h.ended_at IS NULL
-JOIN claims c ON c.hold_id = h.id AND c.expires_at > clock_timestamp() AND c.during && tstzrange(clear.since, clear.until)
-"""
 
 _UNITS = (
     select(
@@ -85,6 +42,8 @@ _UNITS = (
     .correlate(models.Booking)
     .lateral("units")
 )
+
+
 _BOOKINGS: AnySelect = select(
     models.Booking.id,
     models.Booking.user_id,
@@ -102,33 +61,6 @@ _BOOKINGS: AnySelect = select(
     _UNITS.c.resource_ids,
     _UNITS.c.slot_ids,
 ).join(_UNITS, literal(True))
-
-
-def _resource(row: asyncpg.Record) -> Resource:
-    return Resource(
-        no=row["no"],
-        id=row["id"],
-        kind=row["kind"],
-        time_zone=row["time_zone"],
-        policy=policy_of(orjson.loads(row["policy"])),
-        schedule=None if row["windows"] is None else stored_schedule(row["slot_minutes"], row["windows"]),
-        taken=taken_out_of(row),
-    )
-
-
-async def look(source: Database | AsyncSession, selection: Selection) -> dict[int, Resource]:
-    """The resources that a selection is about, by number, with their schedules and claims: one statement.
-
-    Without a lock it tells what is plainly taken; under the lock, in the session, it tells the truth.
-    """
-    numbers, room_id, since, until = reach(selection)
-    statement = _LOOK_BY_NUMBER if room_id is None else _LOOK_BY_ROOM
-    wanted = numbers if room_id is None else [room_id]
-    if isinstance(source, Database):
-        rows = await source.fetch(statement, wanted, since, until)
-    else:
-        rows = await fetch_in(source, statement, wanted, since, until)
-    return {row["no"]: _resource(row) for row in rows}
 
 
 async def insert_booking(
@@ -177,27 +109,6 @@ async def insert_booking(
     )
 
 
-async def count_ahead(session: AsyncSession, user_id: UUID, *, ignoring: UUID | None) -> UserCounts:
-    """The user's active bookings and live holds that are still ahead, by the database's clock."""
-    by_kind: dict[str, int] = {}
-    by_resource: dict[int, int] = {}
-    for row in await fetch_in(session, _COUNTS, user_id, ignoring):
-        if row["resource_no"] is None:
-            by_kind[row["kind"]] = row["how_many"]
-        else:
-            by_resource[row["resource_no"]] = row["how_many"]
-    return UserCounts(by_kind, by_resource)
-
-
-async def bookings_during(
-    session: AsyncSession, user_id: UUID, periods: Sequence[tuple[datetime, datetime]], *, ignoring: UUID | None
-) -> list[UUID]:
-    """The user's active bookings and live holds that share an instant with one of the periods."""
-    since, until = [start for start, _ in periods], [end for _, end in periods]
-    rows = await fetch_in(session, _OVERLAPPING, user_id, ignoring, since, until)
-    return sorted(row["id"] for row in rows)
-
-
 def _booking(row: AnyRow) -> Booking:
     return Booking(
         id=row.id,
@@ -226,12 +137,6 @@ async def find_bookings(session: AsyncSession, ids: Iterable[UUID]) -> list[Book
     """Bookings by id, in the order of their ids."""
     rows = await session.execute(_BOOKINGS.where(models.Booking.id.in_(list(ids))).order_by(models.Booking.id))
     return [_booking(row) for row in rows]
-
-
-async def policies_of(session: AsyncSession, numbers: Iterable[int]) -> list[Policy]:
-    """The policies of resources, archived ones included."""
-    rows = await session.execute(select(models.Resource.policy).where(models.Resource.no.in_(list(numbers))))
-    return [policy_of(policy) for policy in rows.scalars()]
 
 
 async def mark_cancelled(session: AsyncSession, booking_id: UUID) -> None:
@@ -363,118 +268,3 @@ async def ids_ahead(session: AsyncSession, user_id: UUID, *, now: datetime) -> l
         )
     )
     return list(rows.scalars())
-
-
-async def insert_hold(session: AsyncSession, *, hold_id: UUID, user_id: UUID, booking_id: UUID, lasts: timedelta) -> datetime:
-    """A hold that ends after `lasts` by the database's clock; returns when."""
-    expires_at: datetime | None = await session.scalar(
-        insert(models.Hold)
-        .values(id=hold_id, user_id=user_id, booking_id=booking_id, expires_at=func.clock_timestamp() + lasts)
-        .returning(models.Hold.expires_at)
-    )
-    assert expires_at is not None  # noqa: S101 - the column is not null
-    return expires_at
-
-
-async def holds_for(session: AsyncSession, booking_id: UUID) -> list[UUID]:
-    """Holds of an earlier attempt at the same booking that were not ended."""
-    rows = await session.execute(
-        select(models.Hold.id).where(models.Hold.booking_id == booking_id, models.Hold.ended_at.is_(None))
-    )
-    return list(rows.scalars())
-
-
-async def end_holds(session: AsyncSession, ids: Iterable[UUID]) -> None:
-    """These holds are over: used, released or lapsed."""
-    await session.execute(
-        update(models.Hold)
-        .where(models.Hold.id.in_(list(ids)), models.Hold.ended_at.is_(None))
-        .values(ended_at=func.clock_timestamp())
-    )
-
-
-async def hold_is_live(session: AsyncSession, hold_id: UUID) -> bool:
-    """True while the hold was not ended and its end is ahead by the database's clock."""
-    return bool(
-        await session.scalar(
-            select(models.Hold.id).where(
-                models.Hold.id == hold_id,
-                models.Hold.ended_at.is_(None),
-                models.Hold.expires_at > func.clock_timestamp(),
-            )
-        )
-    )
-
-
-async def own_live_holds(session: AsyncSession, user_id: UUID) -> list[tuple[UUID, int]]:
-    """Hold id and resource number of each claim that a user's holds have."""
-    rows = await session.execute(
-        select(models.Hold.id, models.Claim.resource_no)
-        .join(models.Claim, models.Claim.hold_id == models.Hold.id)
-        .where(models.Hold.user_id == user_id, models.Hold.ended_at.is_(None))
-    )
-    return [(hold_id, no) for hold_id, no in rows]
-
-
-_CLOSURES: AnySelect = select(
-    models.Closure.id,
-    models.Closure.resource_no,
-    models.Closure.start_at,
-    models.Closure.end_at,
-    models.Closure.reason,
-    models.Closure.created_at,
-)
-
-
-async def insert_closure(
-    session: AsyncSession,
-    *,
-    closure_id: UUID,
-    resource_no: int,
-    start: datetime,
-    end: datetime,
-    reason: str | None,
-    created_by: UUID | None,
-) -> Closure:
-    """A closure; its claim is taken apart."""
-    created_at: datetime | None = await session.scalar(
-        insert(models.Closure)
-        .values(
-            id=closure_id,
-            resource_no=resource_no,
-            start_at=start,
-            end_at=end,
-            reason=reason,
-            created_by=created_by,
-        )
-        .returning(models.Closure.created_at)
-    )
-    assert created_at is not None  # noqa: S101 - the column is not null
-    return Closure(closure_id, resource_no, start, end, reason, created_at)
-
-
-async def list_closures(session: AsyncSession, resource_no: int, *, offset: int, limit: int) -> tuple[list[Closure], int]:
-    """One page of a resource's closures, soonest first, and how many there are."""
-    total = await session.scalar(
-        select(func.count()).select_from(models.Closure).where(models.Closure.resource_no == resource_no)
-    )
-    rows = await session.execute(
-        _CLOSURES.where(models.Closure.resource_no == resource_no)
-        .order_by(models.Closure.start_at, models.Closure.id)
-        .offset(offset)
-        .limit(limit)
-    )
-    return [Closure(*row) for row in rows], total or 0
-
-
-async def find_closure(session: AsyncSession, resource_no: int, closure_id: UUID) -> Closure | None:
-    """A closure of this resource."""
-    row = (
-        await session.execute(_CLOSURES.where(models.Closure.resource_no == resource_no, models.Closure.id == closure_id))
-    ).first()
-    return None if row is None else Closure(*row)
-
-
-async def delete_closure(session: AsyncSession, closure_id: UUID) -> None:
-    """It is open again; the outbox remembers."""
-    await session.execute(delete(models.Closure).where(models.Closure.id == closure_id))
