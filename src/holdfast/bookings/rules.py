@@ -36,7 +36,7 @@ from holdfast.core.schedules import (
     wall_to_instant,
 )
 from holdfast.rooms.errors import RoomNotFound
-from holdfast.rooms.rules import day_reach, slot_json
+from holdfast.rooms.rules import day_reach, free_of, slot_json
 
 #: Slots that one booking may have.
 MAX_UNITS = 100
@@ -295,11 +295,10 @@ def _alternatives(slot: Slot, resource: Resource, now: datetime) -> list[dict[st
     if resource.schedule is None:
         return []
     day = local_date(slot.start, resource.time_zone)
-    free = [
-        other
-        for other in slots_on(resource.schedule, day, resource.time_zone, resource.no)
-        if other.start > now and not any(overlapping(resource.taken, other.start, other.end))
-    ]
+    others = slots_on(resource.schedule, day, resource.time_zone, resource.no)
+    live = [claim for claim in resource.taken if not claim.lapsed]
+    is_free = free_of(others, [claim.start for claim in live], [claim.end for claim in live])
+    free = [other for other, free_now in zip(others, is_free, strict=True) if free_now and other.start > now]
     free.sort(key=lambda other: (abs(other.start - slot.start), other.start))
     return [slot_json(other, resource.id) for other in free[:_ALTERNATIVES]]
 

@@ -20,7 +20,9 @@ def now() -> datetime:
 
 def instant_text(instant: datetime) -> str:
     """RFC 3339 in UTC, with microseconds only where there are any: `2026-11-20T09:00:00Z`."""
-    return instant.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+    if instant.tzinfo is not UTC:
+        instant = instant.astimezone(UTC)
+    return instant.isoformat()[:-6] + "Z"  # without its +00:00
 
 
 def parse_instant(text: str) -> datetime:

@@ -29,12 +29,15 @@ CONNECT_SECONDS = 2.0
 POOL_SECONDS = 2.0
 #: Longer than the server's own limits, so that it speaks only where the server does not answer at all.
 COMMAND_SECONDS = 5.0
-SERVER_LIMITS = {
+SERVER_SETTINGS = {
     "statement_timeout": "3s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "5s",
     "default_transaction_isolation": "read committed",
     "timezone": "UTC",
+    # Our statements have one good plan each. Left to itself, PostgreSQL plans the look ahead of a lock anew each time, which
+    # costs as much as running it (364 us against 201).
+    "plan_cache_mode": "force_generic_plan",
 }
 _ATTEMPTS = 4
 _BEGIN = text("SELECT 1")
@@ -149,7 +152,7 @@ class Database:
             connect_args={
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": COMMAND_SECONDS,
-                "server_settings": {**SERVER_LIMITS, "application_name": "holdfast"},
+                "server_settings": {**SERVER_SETTINGS, "application_name": "holdfast"},
             },
         )
         if on_connect is not None:
@@ -177,7 +180,7 @@ class Database:
             self.url,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
-            server_settings={**SERVER_LIMITS, "application_name": "holdfast reads"},
+            server_settings={**SERVER_SETTINGS, "application_name": "holdfast reads"},
         )
         if self._on_connect is not None:
             self._on_connect(connection)
