@@ -196,7 +196,7 @@ class Database:
                 self._read_turns.release()
 
     async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> Sequence[asyncpg.Record]:
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = self._idle_connection() or await self._connect()
         try:
             rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
         except asyncpg.PostgresError:
@@ -208,6 +208,14 @@ class Database:
             raise
         self._keep(connection)
         return rows
+
+    def _idle_connection(self) -> Any:
+        """An idle connection, None where there is none; those that a restart of the server has closed are dropped."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
     def _keep(self, connection: Any) -> None:
         if self._closed:
