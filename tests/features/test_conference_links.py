@@ -156,6 +156,8 @@ async def test_a_closure_during_the_call_wins_and_says_so(api: Api, admin: Perso
     assert (refused.status_code, code(refused)) == (409, "CLOSED")
     (row,) = await api.db.fetch("SELECT count(*) AS n FROM bookings")
     assert row["n"] == 0
+    told = await api.db.fetch("SELECT type FROM outbox WHERE type LIKE 'hold.%' ORDER BY occurred_at")
+    assert [message["type"] for message in told] == ["hold.created", "hold.released"]
 
 
 async def test_any_service_is_asked_over_http(api: Api, admin: Person, user: Person, state: State) -> None:

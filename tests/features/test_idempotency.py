@@ -113,6 +113,20 @@ async def test_a_deletion_is_replayed_too(api: Api, admin: Person) -> None:
     assert (await api.send("DELETE", f"/rooms/{room['id']}", admin, **keyed("k2"))).status_code == 404
 
 
+async def test_the_front_desks_answers_are_kept_whatever_becomes_of_the_user(api: Api, admin: Person, user: Person) -> None:
+    slots = await api.slots(user, await api.room(admin))
+    path, body = f"/users/{user.id}/bookings", {"slotId": slots[0]["id"]}
+    first = await api.post(path, admin, json=body, **keyed("k1"))
+    assert first.status_code == 201
+    nobody = f"/users/{slots[0]['id']}/bookings"
+    unknown = await api.post(nobody, admin, json=body, **keyed("k2"))
+    assert (unknown.status_code, code(unknown)) == (404, "USER_NOT_FOUND")
+    assert same(unknown, await api.post(nobody, admin, json=body, **keyed("k2")))
+    await api.send("DELETE", "/users/me", user)
+    assert same(first, await api.post(path, admin, json=body, **keyed("k1")))
+    assert (await api.post(path, admin, json=body, **keyed("k3"))).status_code == 404
+
+
 async def test_a_replay_passes_authentication_first(api: Api, admin: Person, user: Person) -> None:
     slots = await api.slots(user, await api.room(admin))
     await api.book(user, slots[0], **keyed("k1"))

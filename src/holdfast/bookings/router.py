@@ -80,7 +80,7 @@ async def create_booking_for_user(
     user_id: PathId, body: schemas.NewBooking, caller: AdminCaller, state: StateDep, once: OnceDep
 ) -> Response:
     """For admins; the user's limits hold here too."""
-    booking = await service.book_for_user(
+    booking = await service.book(
         state.db,
         state.conferencing,
         request=_request(body, user_id),

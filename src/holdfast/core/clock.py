@@ -1,7 +1,7 @@
 """Instants: reading the clock, and how instants look on the wire (RFC 3339, UTC, `Z`)."""
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 # RFC 3339 section 5.6. `datetime.fromisoformat` takes far more (week dates, missing zones), hence the pattern.
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
@@ -60,8 +60,3 @@ def parse_wall_time(text: str) -> time:
         msg = "a time looks like 09:00"
         raise ValueError(msg)
     return time(int(match[1]), int(match[2]))
-
-
-def seconds_until(instant: datetime, *, now: datetime) -> float:
-    """Seconds from `now` to `instant`; negative when it is over."""
-    return (instant - now) / timedelta(seconds=1)

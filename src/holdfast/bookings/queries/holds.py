@@ -29,13 +29,15 @@ async def holds_for(session: AsyncSession, booking_id: UUID) -> list[UUID]:
     return list(rows.scalars())
 
 
-async def end_holds(session: AsyncSession, ids: Iterable[UUID]) -> None:
-    """These holds are over: used, released or lapsed."""
-    await session.execute(
+async def end_holds(session: AsyncSession, ids: Iterable[UUID]) -> list[UUID]:
+    """These holds are over: used, released or lapsed. Returns those that were not over before."""
+    rows = await session.execute(
         update(models.Hold)
         .where(models.Hold.id.in_(list(ids)), models.Hold.ended_at.is_(None))
         .values(ended_at=func.clock_timestamp())
+        .returning(models.Hold.id)
     )
+    return list(rows.scalars())
 
 
 async def hold_is_live(session: AsyncSession, hold_id: UUID) -> bool:

@@ -4,12 +4,11 @@ from holdfast.bookings.service.closures import close_room, list_closures, reopen
 from holdfast.bookings.service.ending import end_account
 from holdfast.bookings.service.giving_back import cancel_booking, change_booking, reschedule_booking
 from holdfast.bookings.service.reading import get_booking, list_bookings, list_own_bookings, walk_bookings
-from holdfast.bookings.service.taking import BookingRequest, book, book_for_user
+from holdfast.bookings.service.taking import BookingRequest, book
 
 __all__ = [
     "BookingRequest",
     "book",
-    "book_for_user",
     "cancel_booking",
     "change_booking",
     "close_room",
