@@ -3,11 +3,30 @@
 from fastapi import APIRouter
 
 from holdfast.accounts.router import router as accounts
-from holdfast.bookings.router import account, closures
-from holdfast.bookings.router import router as bookings
+from holdfast.availability.router import router as availability
+from holdfast.bookings import router as taking
+from holdfast.events.router import router as events
+from holdfast.hosts.router import router as hosts
 from holdfast.rooms.router import router as rooms
 from holdfast.rooms.router import slots
 from holdfast.web.health import router as health
 
 #: Hottest first: the framework tries one route after the other, at 3 us each.
-ROUTERS: tuple[APIRouter, ...] = (slots, bookings, rooms, accounts, account, closures, health)
+ROUTERS: tuple[APIRouter, ...] = (
+    slots,
+    taking.bookings,
+    taking.holds,
+    taking.waitlist,
+    taking.requests,
+    events,
+    taking.seats,
+    availability,
+    rooms,
+    hosts,
+    taking.slots,
+    accounts,
+    taking.account,
+    taking.room_closures,
+    taking.host_closures,
+    health,
+)

@@ -124,6 +124,22 @@ def serve(
     console.print("Stopped.")
 
 
+@app.command()
+def worker() -> None:
+    """Run the worker apart from the service (set HOLDFAST_WORKER=apart for that); several may run beside each other."""
+    settings = load_settings()
+    from holdfast.worker import work
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _database_url(settings) as url:
+            console.print("The worker runs: lapsed offers go to the next in line. Ctrl-C stops it.")
+            _run(url, work)
+    except KeyboardInterrupt:
+        pass
+    console.print("Stopped.")
+
+
 def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 

@@ -16,6 +16,7 @@ from holdfast.core.errors import Busy
 from holdfast.core.logging import configure_logging
 from holdfast.core.security import AccessTokens, Passwords, RefreshTokens
 from holdfast.core.settings import Settings, load_settings
+from holdfast.core.together import Together
 from holdfast.db.database import Database
 from holdfast.web.errors import install_error_handlers
 from holdfast.web.login_limit import LoginLimit
@@ -23,6 +24,7 @@ from holdfast.web.middleware import Edge, sane_request_id
 from holdfast.web.openapi import install_openapi
 from holdfast.web.revocations import Revocations
 from holdfast.web.state import State
+from holdfast.worker import work
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ def build_state(
         conferencing=conferencing or make_provider(settings),
         revocations=Revocations(db, token_life=access_tokens.life),
         login_limit=LoginLimit(settings.login_limit),
+        together=Together(),
     )
 
 
@@ -71,7 +74,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     except Busy:
         # Not an end: requests are answered 503 until the database is there.
         log.warning("database.out_of_reach", hint="check HOLDFAST_DATABASE_URL; requests are answered 503 until then")
-    loop = asyncio.create_task(state.revocations.run())
+    loops = [asyncio.create_task(state.revocations.run())]
+    if state.settings.worker == "inside":
+        loops.append(asyncio.create_task(work(state.db)))
     # What lives until the end need not be looked at by the collector: p99 falls to a half.
     gc.collect()
     gc.freeze()
@@ -79,9 +84,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        loop.cancel()
-        with suppress(asyncio.CancelledError):
-            await loop
+        for loop in loops:
+            loop.cancel()
+            with suppress(asyncio.CancelledError):
+                await loop
+        await state.together.close()
         await state.conferencing.close()
         state.passwords.close()
         await state.db.close()
@@ -101,7 +108,11 @@ def build_app(state: State) -> FastAPI:
         openapi_tags=[
             {"name": "accounts", "description": "Users, log-in, tokens."},
             {"name": "rooms", "description": "What there is to book, when it is open, which slots it has."},
+            {"name": "hosts", "description": "People who offer their time."},
+            {"name": "events", "description": "Seats of events."},
             {"name": "bookings", "description": "Taking and giving back."},
+            {"name": "holds", "description": "Keeping something for a while before booking it."},
+            {"name": "waitlist", "description": "Waiting for what is taken."},
             {"name": "operations", "description": "How the service is."},
         ],
     )

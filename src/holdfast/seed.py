@@ -9,15 +9,23 @@ from holdfast.accounts.rules import User
 from holdfast.accounts.service import add_user
 from holdfast.adapters.conferencing import MockProvider
 from holdfast.bookings.rules import BySlotIds
-from holdfast.bookings.service import BookingRequest, book, close_room
+from holdfast.bookings.service import Door, NewBooking, Place, add_seats, book, close
 from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.errors import Conflict
 from holdfast.core.schedules import Window
 from holdfast.core.security import Passwords
+from holdfast.core.together import Together
 from holdfast.db.database import Database
+from holdfast.events.rules import seats_of_count, seats_of_sections
+from holdfast.events.service import create_event
+from holdfast.hosts.service import become_host, publish_slots
+from holdfast.hosts.service import put_schedule as put_host_schedule
 from holdfast.idempotency import Once
-from holdfast.rooms import rules
-from holdfast.rooms.service import create_room, list_rooms, list_slots, put_schedule
+from holdfast.resources.rules import SlotRange, make_schedule
+from holdfast.resources.service import list_slots
+from holdfast.rooms.errors import RoomNotFound
+from holdfast.rooms.rules import Room
+from holdfast.rooms.service import create_room, list_rooms, put_schedule
 from holdfast.web.errors import refusal_answer
 
 #: The demo log-ins' password: good for a demo on loopback, which is what development is.
@@ -110,7 +118,7 @@ async def seed(db: Database, *, now: datetime, told: Callable[[str], None], bcry
         await put_schedule(
             db,
             room_id=room.id,
-            schedule=rules.make_schedule(minutes, windows),
+            schedule=make_schedule(minutes, windows),
             if_match=None,
             by=SYSTEM,
             once=_once(),
@@ -123,9 +131,9 @@ async def seed(db: Database, *, now: datetime, told: Callable[[str], None], bcry
             booked += await _book_some(db, room, person, now=now, skip=number)
     told(f"{booked} bookings")
     start = (now + timedelta(days=14)).replace(minute=0, second=0, microsecond=0)
-    await close_room(
+    await close(
         db,
-        room_id=made[0].id,
+        place=Place("room", made[0].id),
         start=start,
         end=start + timedelta(hours=4),
         reason="Painting",
@@ -135,7 +143,36 @@ async def seed(db: Database, *, now: datetime, told: Callable[[str], None], bcry
         once=_once(),
     )
     told("1 closure")
+    await _offer_time(db, people[0], now=now)
+    told("1 host")
+    await _sell_seats(db, now=now)
+    told("2 events")
     return True
+
+
+async def _offer_time(db: Database, person: User, *, now: datetime) -> None:
+    """A host with office hours, and two slots that she published by hand."""
+    caller = Caller(person.id, "user")
+    values = {"name": person.name or person.email, "time_zone": "Europe/Berlin", "bio": "Ask me about contracts."}
+    host = await become_host(db, values=values, by=caller, once=_once())
+    schedule = make_schedule(30, [Window((2, 4), 14 * 60, 16 * 60)])
+    await put_host_schedule(db, host_id=host.id, schedule=schedule, if_match=None, by=caller, once=_once())
+    start = (now + timedelta(days=3)).replace(hour=7, minute=0, second=0, microsecond=0)
+    slots = [(start, start + timedelta(minutes=45)), (start + timedelta(hours=1), start + timedelta(minutes=105))]
+    await publish_slots(db, slots=slots, now=now, by=caller, once=_once())
+
+
+async def _sell_seats(db: Database, *, now: datetime) -> None:
+    """A concert with numbered seats, and a talk with a plain number of places."""
+    start = (now + timedelta(days=30)).replace(hour=18, minute=0, second=0, microsecond=0)
+    concert = {"name": "Concert", "venue": "Town hall", "start_at": start, "end_at": start + timedelta(hours=3)}
+    event = await create_event(db, values={**concert, "time_zone": "Europe/Berlin"}, by=SYSTEM, once=_once())
+    stalls = ("Stalls", [(row, 20) for row in "ABCDEFGH"])
+    balcony = ("Balcony", [(row, 12) for row in "AB"])
+    await add_seats(db, event_id=event.id, seats=seats_of_sections([stalls, balcony]), now=now, by=SYSTEM, once=_once())
+    talk = {"name": "Talk: claims, not locks", "venue": "Room 101", "time_zone": "UTC", "start_at": start - timedelta(days=10)}
+    event = await create_event(db, values=talk, by=SYSTEM, once=_once())
+    await add_seats(db, event_id=event.id, seats=seats_of_count(30), now=now, by=SYSTEM, once=_once())
 
 
 async def _add_people(db: Database, passwords: Passwords) -> list[User]:
@@ -150,17 +187,17 @@ async def _add_people(db: Database, passwords: Passwords) -> list[User]:
     return people
 
 
-async def _book_some(db: Database, room: rules.Room, person: User, *, now: datetime, skip: int) -> int:
+async def _book_some(db: Database, room: Room, person: User, *, now: datetime, skip: int) -> int:
     """Two of the next days' slots, spread so that people and rooms do not line up."""
-    wanted = rules.SlotRange(period=(now + timedelta(hours=2), now + timedelta(days=5)))
-    states = await list_slots(db, room_id=room.id, wanted=wanted, user_id=None, now=now)
+    wanted = SlotRange(period=(now + timedelta(hours=2), now + timedelta(days=5)))
+    states = await list_slots(db, kind="room", resource_id=room.id, wanted=wanted, user_id=None, now=now, refusal=RoomNotFound)
     free = [state.slot for state in states if state.status == "free"]
     booked = 0
     for slot in free[skip + 1 :: max(1, len(free) // 2)][:2]:
-        request = BookingRequest(person.id, BySlotIds((slot.id,)), title=f"{person.name}'s meeting")
+        request = NewBooking(person.id, BySlotIds((slot.id,)), title=f"{person.name}'s meeting")
         caller = Caller(person.id, "user")
         try:
-            await book(db, MockProvider(), request=request, now=now, by=caller, once=_once())
+            await book(Door(db, MockProvider(), Together()), wanted=request, now=now, by=caller, once=_once())
         except Conflict:
             continue
         booked += 1

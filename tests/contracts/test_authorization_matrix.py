@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -54,6 +55,45 @@ class Stage:
         made = await self.api.post(f"/rooms/{room}/closures", self.admin, json=body)
         assert made.status_code == 201, made.text
         return room, str(made.json()["closure"]["id"])
+
+    async def host(self) -> str:
+        """The user is a host from then on."""
+        made = await self.api.post("/hosts", self.user, json={"displayName": "Ada"})
+        assert made.status_code == 201, made.text
+        return str(made.json()["host"]["id"])
+
+    async def published(self) -> str:
+        """A slot that the user, a host from then on, has published."""
+        await self.host()
+        made = await self.api.post("/slots", self.user, json=closing())
+        assert made.status_code == 201, made.text
+        return str(made.json()["slot"]["id"])
+
+    async def host_closure(self) -> tuple[str, str]:
+        host = await self.host()
+        made = await self.api.post(f"/hosts/{host}/closures", self.user, json=closing())
+        assert made.status_code == 201, made.text
+        return host, str(made.json()["closure"]["id"])
+
+    async def hold(self) -> str:
+        made = await self.api.post("/holds", self.user, json={"slotId": await self.slot()})
+        assert made.status_code == 201, made.text
+        return str(made.json()["hold"]["token"])
+
+    async def event(self, seats: int = 0) -> str:
+        made = await self.api.post("/events", self.admin, json={"name": "Concert", "start": f"{tomorrow(2)}T18:00:00Z"})
+        assert made.status_code == 201, made.text
+        event = str(made.json()["event"]["id"])
+        if seats:
+            added = await self.api.post(f"/events/{event}/seats", self.admin, json={"count": seats})
+            assert added.status_code == 201, added.text
+        return event
+
+    async def entry(self) -> str:
+        """The user waits for a seat of an event that has none."""
+        made = await self.api.post("/waitlist", self.user, json={"eventId": await self.event()})
+        assert made.status_code == 201, made.text
+        return str(made.json()["entry"]["id"])
 
 
 Request = tuple[str, dict[str, Any]]
@@ -106,6 +146,65 @@ def of_slot(path: str) -> Prepare:
         return path.format(stage.user.id), {"json": {"slotId": await stage.slot()}}
 
     return prepare
+
+
+def of_host(path: str, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.host()), request
+
+    return prepare
+
+
+async def of_scheduled_host(stage: Stage) -> Request:
+    path = f"/hosts/{await stage.host()}/schedule"
+    assert (await stage.api.send("PUT", path, stage.user, json=WINDOW)).status_code == 200
+    return path, {}
+
+
+async def of_host_closure(stage: Stage) -> Request:
+    return "/hosts/{}/closures/{}".format(*await stage.host_closure()), {}
+
+
+def of_published(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.published()), {}
+
+    return prepare
+
+
+async def of_publishing(stage: Stage) -> Request:
+    await stage.host()
+    return "/slots", {"json": closing()}
+
+
+async def of_own_slots(stage: Stage) -> Request:
+    await stage.host()
+    return "/slots/host", {}
+
+
+def of_hold(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.hold()), {}
+
+    return prepare
+
+
+def of_event(path: str, *, seats: int = 0, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.event(seats)), request
+
+    return prepare
+
+
+def of_entry(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.entry()), {}
+
+    return prepare
+
+
+async def of_wait(stage: Stage) -> Request:
+    return "/waitlist", {"json": {"eventId": await stage.event()}}
 
 
 async def of_bare_room(stage: Stage) -> Request:
@@ -192,6 +291,44 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("DELETE", "/bookings/{booking_id}"): Row(of_booking("/bookings/{}"), 200, 403, 200),
     ("POST", "/bookings/{booking_id}/cancel"): Row(of_booking("/bookings/{}/cancel"), 200, 403, 403),
     ("POST", "/bookings/{booking_id}/reschedule"): Row(of_move, 200, 403, 403),
+    ("POST", "/holds"): Row(of_slot("/holds"), 201, 201, 403),
+    ("GET", "/holds/my"): Row(plain("/holds/my"), 200, 200, 403),
+    # Whose hold it is, decides; an admin does not hold at all.
+    ("GET", "/holds/{token}"): Row(of_hold("/holds/{}"), 200, 403, 403),
+    ("DELETE", "/holds/{token}"): Row(of_hold("/holds/{}"), 204, 403, 403),
+    ("POST", "/holds/{token}/extend"): Row(of_hold("/holds/{}/extend"), 200, 403, 403),
+    ("POST", "/hosts"): Row(plain("/hosts", json={"displayName": "Ada"}), 201, 201, 403),
+    ("GET", "/hosts"): Row(plain("/hosts"), 200, 200, 200),
+    ("GET", "/hosts/{host_id}"): Row(of_host("/hosts/{}"), 200, 200, 200),
+    # A profile is the host's own; their time an admin may arrange, too.
+    ("PATCH", "/hosts/{host_id}"): Row(of_host("/hosts/{}", json={"bio": "New"}), 200, 403, 403),
+    ("GET", "/hosts/{host_id}/schedule"): Row(of_scheduled_host, 200, 200, 200),
+    ("PUT", "/hosts/{host_id}/schedule"): Row(of_host("/hosts/{}/schedule", json=WINDOW), 200, 403, 200),
+    ("GET", "/hosts/{host_id}/slots"): Row(of_host("/hosts/{}/slots", params=day()), 200, 200, 200),
+    ("POST", "/hosts/{host_id}/closures"): Row(of_host("/hosts/{}/closures", json=closing()), 201, 403, 201),
+    ("GET", "/hosts/{host_id}/closures"): Row(of_host("/hosts/{}/closures"), 200, 403, 200),
+    ("DELETE", "/hosts/{host_id}/closures/{closure_id}"): Row(of_host_closure, 204, 403, 204),
+    # The other user is no host.
+    ("POST", "/slots"): Row(of_publishing, 201, 403, 403),
+    ("GET", "/slots"): Row(plain("/slots"), 200, 200, 200),
+    ("GET", "/slots/host"): Row(of_own_slots, 200, 403, 403),
+    ("GET", "/slots/{slot_id}"): Row(of_published("/slots/{}"), 200, 200, 200),
+    ("DELETE", "/slots/{slot_id}"): Row(of_published("/slots/{}"), 204, 403, 403),
+    ("POST", "/events"): Row(plain("/events", json={"name": "New", "start": f"{tomorrow()}T18:00:00Z"}), 403, 403, 201),
+    ("GET", "/events"): Row(plain("/events"), 200, 200, 200),
+    ("GET", "/events/{event_id}"): Row(of_event("/events/{}"), 200, 200, 200),
+    ("PATCH", "/events/{event_id}"): Row(of_event("/events/{}", json={"name": "New"}), 403, 403, 200),
+    ("DELETE", "/events/{event_id}"): Row(of_event("/events/{}"), 403, 403, 204),
+    ("GET", "/events/{event_id}/seats"): Row(of_event("/events/{}/seats"), 200, 200, 200),
+    ("POST", "/events/{event_id}/seats"): Row(of_event("/events/{}/seats", json={"count": 2}), 403, 403, 201),
+    ("PATCH", "/events/{event_id}/seats"): Row(
+        of_event("/events/{}/seats", seats=2, json={"labels": ["1"], "blocked": True}), 403, 403, 200),
+    ("POST", "/waitlist"): Row(of_wait, 201, 201, 403),
+    ("POST", "/events/{event_id}/waitlist"): Row(of_event("/events/{}/waitlist", json={}), 201, 201, 403),
+    ("GET", "/events/{event_id}/waitlist"): Row(of_event("/events/{}/waitlist"), 403, 403, 200),
+    ("GET", "/waitlist/my"): Row(plain("/waitlist/my"), 200, 200, 403),
+    ("GET", "/waitlist/{entry_id}"): Row(of_entry("/waitlist/{}"), 200, 403, 403),
+    ("DELETE", "/waitlist/{entry_id}"): Row(of_entry("/waitlist/{}"), 204, 403, 403),
 }
 # fmt: on
 OPERATIONS = [(method, path) for method, path, _ in service_operations()]
@@ -235,12 +372,63 @@ async def test_every_kind_of_caller_gets_what_the_matrix_says(method: str, path:
 @pytest.mark.parametrize(("method", "path"), [one for one in OPERATIONS if not MATRIX[one].open_to_all])
 async def test_an_outsider_learns_nothing_from_an_invalid_request(method: str, path: str, api: Api) -> None:
     """401 comes before the path's ids, the query and the body are looked at."""
-    for part in ("room_id", "user_id", "booking_id", "closure_id"):
-        path = path.replace(f"{{{part}}}", "x")
+    path = re.sub(r"\{\w+\}", "x", path)
     for headers in ({}, {"Authorization": "Bearer not.a.token"}):
         malformed = {"content": b"{", "headers": {**headers, "Content-Type": "application/json"}}
         response = await api.send(method, path, params={"date": "x", "page": "x"}, **malformed)
         assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "host", "guest", "other_host"),
+    [
+        ("GET", "/bookings/{}", None, 200, 200, 403),
+        ("DELETE", "/bookings/{}", None, 200, 200, 403),
+        ("POST", "/bookings/{}/cancel", None, 403, 200, 403),
+        ("PATCH", "/bookings/{}", {"title": "New"}, 403, 200, 403),
+        ("POST", "/bookings/{}/reschedule", {}, 403, 200, 403),
+    ],
+)
+async def test_a_host_sees_and_cancels_what_takes_their_time_and_changes_nothing_else(
+    method: str, path: str, body: dict[str, Any] | None, host: int, guest: int, other_host: int, api: Api
+) -> None:
+    for kind, expected in (("host", host), ("guest", guest), ("other_host", other_host)):
+        stage = Stage(api, await api.person(), await api.person(), await api.admin())
+        slot = await stage.published()
+        later = {"start": f"{tomorrow()}T03:00:00Z", "end": f"{tomorrow()}T04:00:00Z"}
+        free = (await api.post("/slots", stage.user, json=later)).json()["slot"]["id"]
+        booking = (await api.post("/bookings", stage.other, json={"slotId": slot})).json()["booking"]["id"]
+        stranger = await api.person()
+        assert (await api.post("/hosts", stranger, json={"displayName": "Bob"})).status_code == 201
+        who = {"host": stage.user, "guest": stage.other, "other_host": stranger}[kind]
+        request = {"slotId": free} if path.endswith("reschedule") else body
+        response = await api.send(method, path.format(booking), who, json=request)
+        assert response.status_code == expected, f"{kind}: {response.status_code} {response.text}"
+
+
+async def test_what_is_somebody_elses_stays_so_whatever_becomes_of_it(api: Api) -> None:
+    """A foreign hold or entry is 403 also when it is over: else its end would be told to strangers."""
+    stage = Stage(api, await api.person(), await api.person(), await api.admin())
+    token, used = await stage.hold(), await stage.hold()
+    assert (await api.send("DELETE", f"/holds/{token}", stage.user)).status_code == 204
+    assert (await api.post("/bookings", stage.user, json={"holdToken": used})).status_code == 201
+    for over in (token, used):
+        for method, path in (("GET", "/holds/{}"), ("DELETE", "/holds/{}"), ("POST", "/holds/{}/extend")):
+            assert (await api.send(method, path.format(over), stage.other)).status_code == 403
+        assert (await api.post("/bookings", stage.other, json={"holdToken": over})).status_code == 403
+    entry = await stage.entry()
+    assert (await api.send("DELETE", f"/waitlist/{entry}", stage.user)).status_code == 204
+    assert (await api.send("DELETE", f"/waitlist/{entry}", stage.other)).status_code == 403
+    assert (await api.get(f"/waitlist/{entry}", stage.other)).status_code == 403
+
+
+async def test_the_front_desk_does_not_book_with_somebody_elses_hold(api: Api) -> None:
+    stage = Stage(api, await api.person(), await api.person(), await api.admin())
+    token = await stage.hold()
+    refused = await api.post(f"/users/{stage.other.id}/bookings", stage.admin, json={"holdToken": token})
+    assert (refused.status_code, check_problem(refused)) == (403, "FORBIDDEN")
+    made = await api.post(f"/users/{stage.user.id}/bookings", stage.admin, json={"holdToken": token})
+    assert (made.status_code, made.json()["booking"]["userId"]) == (201, str(stage.user.id))
 
 
 async def test_who_is_suspended_by_another_process_is_out_within_five_seconds(api: Api, state: State, user: Person) -> None:

@@ -43,18 +43,33 @@ SEMANTIC = {
         "POST /users/{user_id}/bookings",
         "POST /bookings/{booking_id}/reschedule",
         "POST /rooms/{room_id}/closures",
+        "POST /hosts/{host_id}/closures",
+        "POST /holds",
+        "POST /slots",
+        "POST /events",
+        "PATCH /events/{event_id}",
     ],
     "a window may end before it begins, be shorter than a slot, or overlap another": [
         "POST /rooms/{room_id}/schedule/create",
         "PUT /rooms/{room_id}/schedule",
+        "PUT /hosts/{host_id}/schedule",
     ],
     "either date, or both from and to, at most 31 days apart: OpenAPI cannot relate parameters": [
         "GET /rooms/{room_id}/slots",
         "GET /rooms/{room_id}/slots/list",
+        "GET /hosts/{host_id}/slots",
     ],
     "a cursor is opaque, and only one that was given out is taken": ["GET /bookings", "GET /bookings/list"],
     "a taken e-mail is 400 by the room contract": ["POST /register"],
-    "which names are time zones, the time zone data say": ["POST /rooms", "POST /rooms/create", "PATCH /rooms/{room_id}"],
+    "which names are time zones, the time zone data say": [
+        "POST /rooms",
+        "POST /rooms/create",
+        "PATCH /rooms/{room_id}",
+        "POST /hosts",
+        "PATCH /hosts/{host_id}",
+    ],
+    "a slot can be had once: a quantity with it makes no sense": ["POST /waitlist"],
+    "all rows of all sections together are at most 20,000 seats": ["POST /events/{event_id}/seats"],
 }
 #: 412: `If-Match` of another version. 422: a key that comes with another request. Both are answers to valid requests.
 ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429", "5xx"]
@@ -66,8 +81,11 @@ def config() -> SchemathesisConfig:
     operations: list[dict[str, Any]] = [
         {"include-name": name, "checks": {"positive_data_acceptance": checked}} for names in SEMANTIC.values() for name in names
     ]
-    # A room that was just made has no schedule: 404 SCHEDULE_NOT_FOUND does not mean that the room is missing.
-    operations.append({"include-name": "GET /rooms/{room_id}/schedule", "checks": {"ensure_resource_availability": checked}})
+    # What was just made has no schedule: 404 SCHEDULE_NOT_FOUND does not mean that the room or the host is missing.
+    operations += [
+        {"include-name": name, "checks": {"ensure_resource_availability": checked}}
+        for name in ("GET /rooms/{room_id}/schedule", "GET /hosts/{host_id}/schedule")
+    ]
     return SchemathesisConfig.from_dict(
         {
             "seed": SEED,

@@ -162,9 +162,9 @@ async def test_a_crash_at_any_step_leaves_a_hold_that_ends_and_a_repeat_makes_no
         linked.kill()
     else:
         await asyncio.wait_for(provider.called.wait(), PATIENCE)
-        # The confirm waits for the room's lock: the provider has answered, and nothing is written yet.
+        # The confirm waits for the hold's lock: the provider has answered, and nothing is written yet.
         async with eye.transaction():
-            await eye.execute("SELECT FROM resources FOR NO KEY UPDATE")
+            await eye.execute("SELECT FROM holds FOR NO KEY UPDATE")
             provider.answering.set()
             waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'holdfast'"
             watcher = await asyncpg.connect(durable.url)

@@ -337,7 +337,9 @@ async def test_limits_per_user_count_what_is_ahead(api: Api, admin: Person, user
     await api.booked(user, slots[1])
     refused = await api.book(user, slots[2])
     assert (refused.status_code, code(refused)) == (409, "ALREADY_BOOKED_HERE")
-    assert refused.json()["error"]["details"] == {"rule": "maxActivePerUserHere", "value": 2}
+    details = refused.json()["error"]["details"]
+    # The next possible time: when the first of the two has begun.
+    assert details == {"rule": "maxActivePerUserHere", "value": 2, "nextPossible": slots[0]["start"]}
     desk = await api.post(f"/users/{user.id}/bookings", admin, json={"slotId": slots[2]["id"]})
     assert code(desk) == "ALREADY_BOOKED_HERE"
     await api.post(f"/bookings/{first['id']}/cancel", user)

@@ -26,7 +26,14 @@ async def test_a_new_room_has_defaults_for_all_but_its_name(api: Api, admin: Per
         "timeZone": "UTC",
         "location": None,
         "features": [],
-        "policy": dict.fromkeys(room["policy"]),
+        "policy": {
+            **dict.fromkeys(room["policy"]),
+            "ownerMayBook": False,
+            "holdSeconds": 300,
+            "waitlistOfferSeconds": 900,
+            "reminderMinutes": 15,
+            "fairQueue": False,
+        },
         "createdAt": "",
     }
 
@@ -68,7 +75,7 @@ async def test_a_change_changes_what_it_names_and_each_rule_by_itself(api: Api, 
     taken_away = await api.send("PATCH", path, admin, json={"policy": {"minNoticeMinutes": None}})
     assert taken_away.json()["room"]["policy"] == {**now["policy"], "minNoticeMinutes": None}
     emptied = await api.send("PATCH", path, admin, json={"policy": None})
-    assert set(emptied.json()["room"]["policy"].values()) == {None}
+    assert emptied.json()["room"]["policy"] == room["policy"] | {"maxDaysAhead": None, "minNoticeMinutes": None}
     for bad in ({"name": None}, {"name": " "}, {"timeZone": "Mars/Base"}, {"capacity": 0}, {"policy": {"maxDaysAhead": -1}}):
         assert (await api.send("PATCH", path, admin, json=bad)).status_code == 400, bad
 

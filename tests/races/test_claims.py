@@ -158,7 +158,10 @@ async def test_only_holds_expire_and_all_of_them_do(arena: Arena, forger: _Forge
     assert refused.value.constraint_name == "claims_expire_only_as_holds"
     hold = new_id()
     await arena.eye.execute(
-        "INSERT INTO holds (id, user_id, booking_id, expires_at) VALUES ($1, $2, $3, now())", hold, forger.user.id, new_id()
+        "INSERT INTO holds (id, user_id, booking_id, lasts_for, expires_at) VALUES ($1, $2, $3, '1 minute', now())",
+        hold,
+        forger.user.id,
+        new_id(),
     )
     with pytest.raises(asyncpg.CheckViolationError) as refused:
         await arena.eye.execute(

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from holdfast.bookings import rules
+from holdfast.bookings.rules import deciding
 from holdfast.db import locks
 from support.api import Api, Person
 from support.races import Arena, codes, crowd, one_winner, statuses
@@ -109,9 +109,10 @@ async def test_control_without_its_guards_the_same_crowd_books_twice(
         return
 
     if not lock:
-        monkeypatch.setattr(locks, "resources", nothing)
+        for way in ("resources", "resources_by"):
+            monkeypatch.setattr(locks, way, nothing)
     if not look:
-        monkeypatch.setattr(rules, "check_bookable", lambda *_arguments, **_named: None)
+        monkeypatch.setattr(deciding, "check_bookable", lambda *_arguments, **_named: None)
     if not constraint:
         await arena.eye.execute("ALTER TABLE claims DROP CONSTRAINT claims_never_overlap")
     answers = await crowd(

@@ -250,20 +250,22 @@ class Arena:
         hold_id = new_id()
         async with self.eye.transaction():
             expires_at = await self.eye.fetchval(
-                "INSERT INTO holds (id, user_id, booking_id, expires_at) VALUES ($1, $2, $3, clock_timestamp() + $4) "
-                "RETURNING expires_at",
+                "INSERT INTO holds (id, user_id, booking_id, lasts_for, expires_at) "
+                "VALUES ($1, $2, $3, $4, clock_timestamp() + $5) RETURNING expires_at",
                 hold_id,
                 who.id,
                 new_id(),
+                abs(lasts),
                 lasts,
             )
             for slot in slots:
                 await self.eye.execute(
-                    "INSERT INTO claims (resource_no, during, hold_id, expires_at) "
-                    "SELECT no, tstzrange($2, $3), $4, $5 FROM resources WHERE id = $1",
-                    UUID(slot["roomId"]),
+                    "INSERT INTO claims (resource_no, during, slot_id, hold_id, expires_at) "
+                    "SELECT no, tstzrange($2, $3), $4, $5, $6 FROM resources WHERE id = $1",
+                    UUID(slot.get("roomId") or slot["hostId"]),
                     instant(slot["start"]),
                     instant(slot["end"]),
+                    UUID(slot["id"]),
                     hold_id,
                     expires_at,
                 )

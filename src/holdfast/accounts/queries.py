@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +20,10 @@ _COLUMNS = (
     models.User.status,
     models.User.version,
     models.User.created_at,
+    exists()
+    .where(models.Host.user_id == models.User.id, models.Resource.no == models.Host.resource_no)
+    .where(models.Resource.archived_at.is_(None))
+    .label("is_host"),
 )
 
 

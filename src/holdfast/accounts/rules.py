@@ -31,6 +31,7 @@ class User:
     status: str
     version: int
     created_at: datetime
+    is_host: bool = False
 
     @property
     def etag(self) -> str:
@@ -44,8 +45,7 @@ class User:
             "email": self.email,
             "name": self.name,
             "role": self.role,
-            # Nobody offers their time yet: hosts come with the issue after this one.
-            "isHost": False,
+            "isHost": self.is_host,
             "status": self.status,
             "createdAt": instant_text(self.created_at),
         }

@@ -241,7 +241,7 @@ async def change_profile(
 ) -> User:
     """Change a user's own name. Raises UserNotFound, Stale."""
     async with once.transaction(db) as session:
-        await locks.user(session, user_id)
+        await locks.users(session, [user_id])
         before = await queries.find_user(session, user_id)
         if before is None:
             raise UserNotFound
@@ -265,7 +265,7 @@ async def change_password(
         raise PasswordWrong
     password_hash = await passwords.hash(new)
     async with db.transaction() as session:
-        await locks.user(session, user_id)
+        await locks.users(session, [user_id])
         if await queries.find_password_hash(session, user_id) != known:
             # Another change came first, so the current password is not the one that was checked.
             raise PasswordWrong
@@ -298,7 +298,7 @@ async def change_user(
     """Change another user's role or status; either ends their sessions. Raises UserNotFound, OwnAccount, Stale."""
     ended: list[UUID] = []
     async with once.transaction(db) as session:
-        await locks.user(session, user_id)
+        await locks.users(session, [user_id])
         before = await queries.find_user(session, user_id)
         if before is None:
             raise UserNotFound

@@ -1,10 +1,12 @@
 """Reading claims inside a bigger statement, and the statements that write them."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import delete, func, literal, update
+from sqlalchemy import delete, literal, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.claims.rules import Holder, HolderKind, Taken, Unit
@@ -28,6 +30,7 @@ _DETAILED = (
                         WHEN c.hold_id IS NOT NULL THEN 'hold' ELSE 'closure' END) AS kinds,
          array_agg(coalesce(c.booking_id, c.hold_id, c.closure_id)) AS holders,
          {users} AS users,
+         array_agg(c.expires_at) AS expiries,
          array_agg(coalesce(c.expires_at <= clock_timestamp(), false)) AS lapsed"""
     + _IN_PERIOD
     + ")"
@@ -71,10 +74,10 @@ def taken_out_of(row: asyncpg.Record) -> tuple[Taken, ...]:
     if row["starts"] is None:
         return ()
     users = row["users"] or [None] * len(row["starts"])
-    columns = zip(row["starts"], row["ends"], row["kinds"], row["holders"], users, row["lapsed"], strict=True)
+    columns = zip(row["starts"], row["ends"], row["kinds"], row["holders"], users, row["lapsed"], row["expiries"], strict=True)
     return tuple(
         sorted(
-            (Taken(start, end, HolderKind(kind), holder, user, lapsed) for start, end, kind, holder, user, lapsed in columns),
+            (Taken(start, end, HolderKind(kind), *others) for start, end, kind, *others in columns),
             key=lambda claim: (claim.start, claim.end),
         )
     )
@@ -89,21 +92,27 @@ def _column(kind: HolderKind) -> Any:
 
 
 _INSERT = """
-INSERT INTO claims (resource_no, during, booking_id, hold_id, closure_id, expires_at)
-SELECT u.resource_no, tstzrange(u.since, u.until), $4, $5, $6, $7
-FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS u(resource_no, since, until)"""
+INSERT INTO claims (resource_no, seat_no, during, slot_id, booking_id, hold_id, closure_id, expires_at)
+SELECT u.resource_no, u.seat_no,
+       CASE WHEN u.seat_no = 0 THEN tstzrange(u.since, u.until) ELSE tstzrange(NULL, NULL, '()') END,
+       u.slot_id, u.booking_id, u.hold_id, u.closure_id, u.expires_at
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::uuid[],
+            $6::uuid[], $7::uuid[], $8::uuid[], $9::timestamptz[])
+  AS u(resource_no, seat_no, since, until, slot_id, booking_id, hold_id, closure_id, expires_at)"""
 
 
-async def insert_claims(session: AsyncSession, units: list[Unit], holder: Holder) -> None:
+async def insert_claims(session: AsyncSession, taken: Sequence[tuple[Unit, Holder]]) -> None:
     """One claim per unit, in one statement. The constraint refuses what overlaps."""
     await fetch_in(
         session,
         _INSERT,
-        [unit.resource_no for unit in units],
-        [unit.start for unit in units],
-        [unit.end for unit in units],
-        *(holder.id if holder.kind is kind else None for kind in HolderKind),
-        holder.expires_at,
+        [unit.resource_no for unit, _ in taken],
+        [unit.seat_no for unit, _ in taken],
+        [unit.start for unit, _ in taken],
+        [unit.end for unit, _ in taken],
+        [None if holder.kind is HolderKind.CLOSURE else unit.slot_id for unit, holder in taken],
+        *([holder.id if holder.kind is kind else None for _, holder in taken] for kind in HolderKind),
+        [holder.expires_at for _, holder in taken],
     )
 
 
@@ -112,12 +121,34 @@ async def delete_claims(session: AsyncSession, kind: HolderKind, holder_id: UUID
     await session.execute(delete(Claim).where(_column(kind) == holder_id))
 
 
-async def delete_lapsed(session: AsyncSession, hold_ids: list[UUID]) -> list[UUID]:
-    """The claims of those of the holds that lapsed by the database's clock; returns whose they were."""
-    rows = await session.execute(
-        delete(Claim).where(Claim.hold_id.in_(hold_ids), Claim.expires_at <= func.clock_timestamp()).returning(Claim.hold_id)
-    )
-    return sorted({hold_id for hold_id in rows.scalars() if hold_id is not None})
+#: Holds first, by id, as whoever confirms one locks the hold and then its claims.
+_DELETE_LAPSED = """
+WITH lapsed AS (
+  SELECT h.id FROM holds h
+  WHERE h.id IN (SELECT c.hold_id FROM claims c
+                 WHERE c.resource_no = ANY($1::bigint[]) AND c.expires_at <= clock_timestamp())
+  ORDER BY h.id FOR NO KEY UPDATE),
+released AS (
+  DELETE FROM claims c USING lapsed WHERE c.hold_id = lapsed.id AND c.expires_at <= clock_timestamp() RETURNING c.hold_id)
+SELECT DISTINCT hold_id FROM released ORDER BY hold_id"""
+_DELETE_SEAT_CLOSURES = """
+DELETE FROM claims WHERE resource_no = $1 AND seat_no = ANY($2::bigint[]) AND closure_id IS NOT NULL RETURNING closure_id"""
+
+
+async def delete_lapsed(session: AsyncSession, resource_nos: list[int]) -> list[UUID]:
+    """The claims of lapsed holds that have units of these resources; returns whose they were."""
+    return [row["hold_id"] for row in await fetch_in(session, _DELETE_LAPSED, resource_nos)]
+
+
+async def delete_seat_closures(session: AsyncSession, resource_no: int, seat_nos: Sequence[int]) -> list[UUID]:
+    """What blocks these seats; returns the closures."""
+    rows = await fetch_in(session, _DELETE_SEAT_CLOSURES, resource_no, list(seat_nos))
+    return sorted({row["closure_id"] for row in rows})
+
+
+async def prolong(session: AsyncSession, hold_id: UUID, expires_at: datetime) -> None:
+    """Another end for a hold's claims."""
+    await session.execute(update(Claim).where(Claim.hold_id == hold_id).values(expires_at=expires_at))
 
 
 async def hand_over(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> int:

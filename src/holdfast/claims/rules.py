@@ -26,12 +26,17 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A resource during `[start, end)`: what one party can have at a time."""
+    """What one party can have at a time: a resource during `[start, end)`, or a seat of an event, which is for good.
+
+    Of a seat, `start` and `end` are the event's (no `end` is known: None), and `label` is how people call it.
+    """
 
     resource_no: int
     start: datetime
-    end: datetime
+    end: datetime | None
     slot_id: UUID
+    seat_no: int = 0
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Taken:
     holder_id: UUID
     user_id: UUID | None
     lapsed: bool
+    expires_at: datetime | None = None
 
 
 def overlapping(taken: Sequence[Taken], start: datetime, end: datetime) -> Iterable[Taken]:

@@ -1,6 +1,6 @@
 """Take and release: the only writers of claims. Every caller holds the lock on the resources, and looked after it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -20,14 +20,14 @@ async def occupied(session: AsyncSession, resource_no: int, start: datetime, end
     return queries.taken_out_of(rows[0])
 
 
-async def take(session: AsyncSession, units: Sequence[Unit], holder: Holder, *, refusal: type[Refusal] = UnitTaken) -> None:
-    """Claim all the units or none. Raises `refusal` where one of them has a claim: the constraint has the last word.
+async def take(session: AsyncSession, units: Iterable[tuple[Unit, Holder]], *, refusal: type[Refusal] = UnitTaken) -> None:
+    """Claim all the units, each for its holder, or none. Raises `refusal` where one has a claim: the constraint's word.
 
     Lapsed holds in the way must have been released before (`release_lapsed`): the constraint does not know the time.
     """
-    ordered = sorted(units, key=lambda unit: (unit.resource_no, unit.start))
-    with constraints.refused_by({"claims_never_overlap": refusal}):
-        await queries.insert_claims(session, ordered, holder)
+    ordered = sorted(units, key=lambda taken: (taken[0].resource_no, taken[0].seat_no, taken[0].start))
+    with constraints.refused_by({"claims_never_overlap": refusal, "claims_one_per_seat": refusal}):
+        await queries.insert_claims(session, ordered)
 
 
 async def release(session: AsyncSession, kind: HolderKind, holder_id: UUID) -> None:
@@ -35,13 +35,24 @@ async def release(session: AsyncSession, kind: HolderKind, holder_id: UUID) -> N
     await queries.delete_claims(session, kind, holder_id)
 
 
-async def release_lapsed(session: AsyncSession, seen: Sequence[Taken]) -> list[UUID]:
-    """Release those of the claims seen that are lapsed holds; returns the holds' ids.
+async def release_lapsed(session: AsyncSession, resource_nos: Iterable[int]) -> list[UUID]:
+    """Release all lapsed holds that have units of these resources; returns the holds' ids.
 
-    The database's clock decides, now that the lock is held; a hold whose end is still ahead stays.
+    The database's clock decides, now that the locks are held; a hold whose end is still ahead stays. A hold is released
+    whole, as its owner lost all of it: the locks of its other resources are not needed to give something back, only to
+    offer it, which the next settling of those resources does.
     """
-    lapsed = sorted({claim.holder_id for claim in seen if claim.lapsed})
-    return await queries.delete_lapsed(session, lapsed) if lapsed else []
+    return await queries.delete_lapsed(session, sorted(set(resource_nos)))
+
+
+async def release_seats(session: AsyncSession, resource_no: int, seat_nos: Sequence[int]) -> list[UUID]:
+    """Give back the claims that closures have on these seats; returns whose they were."""
+    return await queries.delete_seat_closures(session, resource_no, seat_nos)
+
+
+async def prolong(session: AsyncSession, hold_id: UUID, expires_at: datetime) -> None:
+    """Another end for a hold's claims; the hold's row is locked, and says the same."""
+    await queries.prolong(session, hold_id, expires_at)
 
 
 async def turn_hold_into_booking(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> int:

@@ -61,6 +61,12 @@ class Settings(BaseSettings):
         None, description="Base URL of the provider: needed by `http`; `jitsi` uses https://meet.jit.si without it."
     )
     conference_secret: SecretStr | None = Field(None, description="Bearer secret that the `http` provider sends.")
+    fair_queue: Literal["policy", "all"] = Field(
+        "policy", description="Which bookings wait in line: where the policy says `fairQueue`, or `all`."
+    )
+    worker: Literal["inside", "apart"] = Field(
+        "inside", description="Whether serving processes run the worker, or `holdfast worker` does apart."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="`text`, `json`, or `auto`: JSON in production, text in development."

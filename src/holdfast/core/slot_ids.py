@@ -40,11 +40,16 @@ def encode(resource_no: int, start: datetime, minutes: int) -> UUID:
     return UUID(int=(high << 80) | (_VERSION_8 << 76) | (middle << 64) | (_VARIANT_RFC << 62) | low)
 
 
+def is_computed(slot_id: UUID) -> bool:
+    """True for an id of version 8: it says by itself what it is; any other kind names a row, if anything."""
+    return (slot_id.int >> 76) & 0xF == _VERSION_8 and (slot_id.int >> 62) & 0b11 == _VARIANT_RFC
+
+
 def decode(slot_id: UUID) -> SlotKey | None:
     """What `encode` was given, or None where the id is none of ours."""
-    value = slot_id.int
-    if (value >> 76) & 0xF != _VERSION_8 or (value >> 62) & 0b11 != _VARIANT_RFC:
+    if not is_computed(slot_id):
         return None
+    value = slot_id.int
     bits = ((value >> 80) << 74) | (((value >> 64) & 0xFFF) << 62) | (value & ((1 << 62) - 1))
     if bits & ((1 << _SPARE_BITS) - 1):
         return None

@@ -1,4 +1,4 @@
-"""Row locks, all of them, in one fixed order: resources by number, bookings by id, users by id.
+"""Row locks, all of them, in one fixed order: resources by number, bookings by id, holds by id, users by id.
 
 Always FOR NO KEY UPDATE: FOR UPDATE would also stop every foreign-key check on the row. What was read before a lock was
 granted is stale; read again after it. A lock that can't be had in time is Busy (`lock_timeout`).
@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from holdfast.db.models import Booking, Resource, User
+from holdfast.db.database import fetch_in
+from holdfast.db.models import Booking, Hold, Resource, User
 
 
 async def resources(session: AsyncSession, numbers: Iterable[int]) -> None:
@@ -21,6 +22,22 @@ async def resources(session: AsyncSession, numbers: Iterable[int]) -> None:
     )
 
 
+_BY_WHATEVER = """
+SELECT no FROM resources WHERE no IN (
+  SELECT unnest($1::bigint[])
+  UNION ALL SELECT r.no FROM resources r WHERE r.id = ANY($2::uuid[])
+  UNION ALL SELECT p.resource_no FROM host_slots p WHERE p.id = ANY($3::uuid[]))
+ORDER BY no FOR NO KEY UPDATE"""
+
+
+async def resources_by(
+    session: AsyncSession, *, numbers: Iterable[int] = (), ids: Iterable[UUID] = (), published: Iterable[UUID] = ()
+) -> list[int]:
+    """As `resources`, by number, by id or by a slot that a host published; returns the numbers of those that there are."""
+    rows = await fetch_in(session, _BY_WHATEVER, list(numbers), list(ids), list(published))
+    return [row["no"] for row in rows]
+
+
 async def bookings(session: AsyncSession, ids: Iterable[UUID]) -> None:
     """Nobody else changes these bookings until the commit."""
     await session.execute(
@@ -28,11 +45,19 @@ async def bookings(session: AsyncSession, ids: Iterable[UUID]) -> None:
     )
 
 
-async def user(session: AsyncSession, user_id: UUID) -> None:
-    """Nobody else books for this user, or changes the user, until the commit: limits may be counted."""
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+async def holds(session: AsyncSession, ids: Iterable[UUID]) -> None:
+    """Nobody else confirms, extends or ends these holds until the commit."""
+    await session.execute(select(Hold.id).where(Hold.id.in_(sorted(set(ids)))).order_by(Hold.id).with_for_update(key_share=True))
+
+
+async def users(session: AsyncSession, ids: Iterable[UUID]) -> set[UUID]:
+    """Nobody else books for these users, or changes them, until the commit: limits may be counted. Returns the active ones."""
+    rows = await session.execute(
+        select(User.id, User.status).where(User.id.in_(sorted(set(ids)))).order_by(User.id).with_for_update(key_share=True)
+    )
+    return {user_id for user_id, status in rows if status == "active"}
 
 
 async def user_and_references(session: AsyncSession, user_id: UUID) -> None:
-    """As `user`, and no row that names the user can be inserted either: the user is going."""
+    """As `users`, and no row that names the user can be inserted either: the user is going."""
     await session.execute(select(User.id).where(User.id == user_id).with_for_update())

@@ -82,27 +82,42 @@ class Once:
             return
         refusal: Refusal | None = None
         async with db.transaction() as session:
-            kept = await self._claim(session, self.key, resuming=resuming)
-            if kept is not None:
-                await commit_durably(session)
-            else:
+            kept = await self.claim(session, resuming=resuming)
+            if kept is None:
                 try:
                     async with session.begin_nested():
                         yield session
                 except _KEPT as error:
                     # The effect is undone (the savepoint), the key's lock is still ours: the refusal is the first answer.
-                    await queries.store(
-                        session,
-                        self.key.user_id,
-                        self.key.text,
-                        fingerprint=self.key.fingerprint,
-                        answer=self._shape_refusal(error),
-                    )
+                    await self.keep_refusal(session, error)
                     refusal = error
         if kept is not None:
             raise Replay(kept)
         if refusal is not None:
             raise refusal
+
+    async def claim(self, session: AsyncSession, *, resuming: bool = False) -> Answer | None:
+        """Lock the key; the answer that is kept under it, if there is one. Raises InProgress, KeyReused.
+
+        For transactions that serve several callers; `transaction` does it for one.
+        """
+        if self.key is None:
+            return None
+        kept = await self._claim(session, self.key, resuming=resuming)
+        if kept is not None:
+            await commit_durably(session)
+        return kept
+
+    async def keep_refusal(self, session: AsyncSession, refusal: Refusal) -> None:
+        """Store a refusal as the first answer, where it is one of those that are kept."""
+        if self.key is not None and isinstance(refusal, _KEPT):
+            await queries.store(
+                session,
+                self.key.user_id,
+                self.key.text,
+                fingerprint=self.key.fingerprint,
+                answer=self._shape_refusal(refusal),
+            )
 
     async def _claim(self, session: AsyncSession, key: Key, *, resuming: bool) -> Answer | None:
         """Lock the key; the answer that is kept under it, if there is one."""

@@ -1,5 +1,5 @@
-"""What happened, written in the transaction in which it happened. The relay that carries it on comes later."""
+"""What must follow a change, written with the change (design section 3). The relay that reads it is the worker's."""
 
-from holdfast.outbox.service import enqueue
+from holdfast.outbox.service import Message, enqueue, enqueue_all
 
-__all__ = ["enqueue"]
+__all__ = ["Message", "enqueue", "enqueue_all"]

@@ -1,6 +1,7 @@
 """Write an outbox message with the change that it tells of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,47 @@ from holdfast.db.database import fetch_in
 
 _INSERT = """
 INSERT INTO outbox (id, type, subject_id, actor_id, actor_role, request_id, address, before, after)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb)"""
+SELECT m.id, m.type, m.subject_id, m.actor_id, m.actor_role, m.request_id, m.address, m.before::jsonb, m.after::jsonb
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+  WITH ORDINALITY AS m(id, type, subject_id, actor_id, actor_role, request_id, address, before, after, position)
+ORDER BY m.position"""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What happened to what, by whom.
+
+    `type` is `<object>.<past participle>`; `before` and `after` are the object's JSON shape, without secrets.
+    """
+
+    type: str
+    subject_id: UUID
+    by: Caller
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+
+async def enqueue_all(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Add messages to the caller's transaction, in this order: heard of exactly when the change is."""
+    if not messages:
+        return
+    await fetch_in(
+        session,
+        _INSERT,
+        [new_id() for _ in messages],
+        [message.type for message in messages],
+        [message.subject_id for message in messages],
+        [message.by.user_id for message in messages],
+        [message.by.role for message in messages],
+        [message.by.request_id for message in messages],
+        [message.by.address for message in messages],
+        [_text(message.before) for message in messages],
+        [_text(message.after) for message in messages],
+    )
+
+
+def _text(shape: Mapping[str, Any] | None) -> str | None:
+    return None if shape is None else orjson.dumps(shape).decode()
 
 
 async def enqueue(
@@ -25,20 +66,5 @@ async def enqueue(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add a message to the caller's transaction: heard of exactly when the change is.
-
-    `message_type` is `<object>.<past participle>`; `before` and `after` are the object's JSON shape, without secrets.
-    """
-    await fetch_in(
-        session,
-        _INSERT,
-        new_id(),
-        message_type,
-        subject_id,
-        by.user_id,
-        by.role,
-        by.request_id,
-        by.address,
-        None if before is None else orjson.dumps(before).decode(),
-        None if after is None else orjson.dumps(after).decode(),
-    )
+    """`enqueue_all` of one message."""
+    await enqueue_all(session, [Message(message_type, subject_id, by, before, after)])

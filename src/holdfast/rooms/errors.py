@@ -10,20 +10,6 @@ class RoomNotFound(NotFound):
     message = "There is no such room."
 
 
-class ScheduleExists(Conflict):
-    """`/schedule/create` works once per room."""
-
-    code = "SCHEDULE_EXISTS"
-    message = "This room has a schedule already: replace it with PUT /rooms/{id}/schedule."
-
-
-class ScheduleNotFound(NotFound):
-    """The room has none yet."""
-
-    code = "SCHEDULE_NOT_FOUND"
-    message = "This room has no schedule yet: make one with PUT /rooms/{id}/schedule."
-
-
 class RoomInUse(Conflict):
     """Bookings or live holds stand in the future."""
 

@@ -1,20 +1,16 @@
-"""Rooms and schedules in SQL."""
+"""Rooms in SQL."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-from sqlalchemy import Text, cast, func, insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from holdfast.claims.queries import claims_in_period, live_times_in_period
 from holdfast.core.policies import policy_of
-from holdfast.core.schedules import Schedule, stored_schedule, windows_json
 from holdfast.db import models
-from holdfast.db.database import AnyRow, AnySelect, Database
-from holdfast.rooms.rules import Room, RoomSchedule
+from holdfast.db.database import AnyRow, AnySelect
+from holdfast.rooms.rules import Room
 
 _COLUMNS = (
     models.Resource.no,
@@ -35,17 +31,6 @@ _ROOMS: AnySelect = (
     .join(models.Room, models.Room.resource_no == models.Resource.no)
     .where(models.Resource.archived_at.is_(None))
 )
-
-_SLOTS = """
-SELECT r.no, r.time_zone, s.slot_minutes, s.windows::text AS windows, taken.*
-FROM resources r
-JOIN rooms ON rooms.resource_no = r.no
-LEFT JOIN schedules s ON s.resource_no = r.no
-LEFT JOIN LATERAL {claims} taken ON true
-WHERE r.id = $1 AND r.archived_at IS NULL"""
-#: One statement, one indexed read: the room, its schedule, and what is taken in a period.
-FREE_SLOTS = _SLOTS.format(claims=live_times_in_period(no="r.no", start="$2::timestamptz", end="$3::timestamptz"))
-ALL_SLOTS = _SLOTS.format(claims=claims_in_period(no="r.no", start="$2::timestamptz", end="$3::timestamptz", whose=True))
 
 
 def _room(row: AnyRow) -> Room:
@@ -126,65 +111,3 @@ async def update_room(session: AsyncSession, no: int, *, resource: dict[str, Any
     )
     if details:
         await session.execute(update(models.Room).where(models.Room.resource_no == no).values(**details))
-
-
-async def archive_room(session: AsyncSession, no: int) -> None:
-    """Out of every list from now on."""
-    await session.execute(
-        update(models.Resource)
-        .where(models.Resource.no == no)
-        .values(archived_at=func.clock_timestamp(), version=models.Resource.version + 1)
-    )
-
-
-async def find_schedule(session: AsyncSession, room: Room) -> RoomSchedule | None:
-    """A room's schedule."""
-    row = (
-        await session.execute(
-            select(
-                models.Schedule.id,
-                models.Schedule.slot_minutes,
-                cast(models.Schedule.windows, Text),
-                models.Schedule.version,
-            ).where(models.Schedule.resource_no == room.no)
-        )
-    ).first()
-    return None if row is None else RoomSchedule(row[0], room.id, stored_schedule(row[1], row[2]), row[3])
-
-
-async def insert_schedule(session: AsyncSession, room: Room, schedule_id: UUID, schedule: Schedule) -> RoomSchedule:
-    """A room's first schedule; the primary key refuses a second one."""
-    await session.execute(
-        insert(models.Schedule).values(
-            resource_no=room.no,
-            id=schedule_id,
-            slot_minutes=schedule.slot_minutes,
-            windows=windows_json(schedule.windows),
-        )
-    )
-    return RoomSchedule(schedule_id, room.id, schedule, 1)
-
-
-async def replace_schedule(session: AsyncSession, before: RoomSchedule, schedule: Schedule) -> RoomSchedule:
-    """Another rule under the same id."""
-    await session.execute(
-        update(models.Schedule)
-        .where(models.Schedule.id == before.id)
-        .values(
-            slot_minutes=schedule.slot_minutes,
-            windows=windows_json(schedule.windows),
-            version=models.Schedule.version + 1,
-        )
-    )
-    return RoomSchedule(before.id, before.room_id, schedule, before.version + 1)
-
-
-async def read_slots(db: Database, statement: str, room_id: UUID, start: datetime, end: datetime) -> asyncpg.Record | None:
-    """One row of FREE_SLOTS or ALL_SLOTS, None where there is no such room."""
-    rows = await db.fetch(statement, room_id, start, end)
-    return rows[0] if rows else None
-
-
-def schedule_out_of(row: asyncpg.Record) -> Schedule | None:
-    """The schedule in such a row."""
-    return None if row["windows"] is None else stored_schedule(row["slot_minutes"], row["windows"])

@@ -1,19 +1,22 @@
 """The routes of rooms (api.md section 2), each at its contract path too."""
 
-import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
-from holdfast.core.errors import Invalid
 from holdfast.core.schedules import MINUTES_A_DAY
-from holdfast.rooms import rules, schemas, service
-from holdfast.rooms.rules import Room, RoomSchedule, SlotRange
+from holdfast.resources import service as resources
+from holdfast.resources.router import SlotDate, SlotsFrom, SlotsStatus, SlotsTo, slot_range, slots_answer
+from holdfast.resources.rules import ResourceSchedule, make_schedule
+from holdfast.resources.schemas import ScheduleAnswer, ScheduleReplacement, SlotsAnswer
+from holdfast.rooms import schemas, service
+from holdfast.rooms.errors import RoomNotFound
+from holdfast.rooms.rules import Room
 from holdfast.web.access import AdminCaller, AnyCaller
 from holdfast.web.errors import send
-from holdfast.web.fields import Date, Instant, PathId, Text
+from holdfast.web.fields import PathId, Text
 from holdfast.web.once import OnceDep
 from holdfast.web.openapi import changes, reads, reads_one, refusals
 from holdfast.web.paging import OptionalPageDep, page_answer
@@ -40,12 +43,12 @@ def _created(room: Room) -> Answer:
     return answer({"room": room.as_json()}, status=201, location=f"/rooms/{room.id}", etag=room.etag)
 
 
-def _schedule_shown(schedule: RoomSchedule) -> Answer:
+def _schedule_shown(schedule: ResourceSchedule) -> Answer:
     return answer({"schedule": schedule.as_json()}, etag=schedule.etag)
 
 
-def _schedule_created(schedule: RoomSchedule) -> Answer:
-    location = f"/rooms/{schedule.room_id}/schedule"
+def _schedule_created(schedule: ResourceSchedule) -> Answer:
+    location = f"/rooms/{schedule.owner.id}/schedule"
     return answer({"schedule": schedule.as_json()}, status=201, location=location, etag=schedule.etag)
 
 
@@ -160,7 +163,7 @@ async def archive_room(
     "/rooms/{room_id}/schedule/create",
     operation_id="createSchedule",
     summary="Make a room's schedule, once",
-    responses=changes(schemas.ScheduleAnswer, 404, status=201),
+    responses=changes(ScheduleAnswer, 404, status=201),
     status_code=201,
 )
 async def create_schedule(
@@ -170,7 +173,7 @@ async def create_schedule(
     made = await service.create_schedule(
         db,
         room_id=room_id,
-        schedule=rules.make_schedule(_DEFAULT_SLOT_MINUTES, body.windows()),
+        schedule=make_schedule(_DEFAULT_SLOT_MINUTES, body.windows()),
         by=caller,
         once=once.answering(_schedule_created),
     )
@@ -181,7 +184,7 @@ async def create_schedule(
     "/rooms/{room_id}/schedule",
     operation_id="getSchedule",
     summary="A room's schedule",
-    responses=reads_one(schemas.ScheduleAnswer, 400, 404),
+    responses=reads_one(ScheduleAnswer, 400, 404),
 )
 async def get_schedule(room_id: PathId, request: Request, _caller: AnyCaller, db: DatabaseDep) -> Response:
     """404 `SCHEDULE_NOT_FOUND` while there is none."""
@@ -192,11 +195,11 @@ async def get_schedule(room_id: PathId, request: Request, _caller: AnyCaller, db
     "/rooms/{room_id}/schedule",
     operation_id="putSchedule",
     summary="Make or replace a room's schedule",
-    responses=changes(schemas.ScheduleAnswer, 404, 412),
+    responses=changes(ScheduleAnswer, 404, 412),
 )
 async def put_schedule(
     room_id: PathId,
-    body: schemas.ScheduleReplacement,
+    body: ScheduleReplacement,
     caller: AdminCaller,
     db: DatabaseDep,
     once: OnceDep,
@@ -206,7 +209,7 @@ async def put_schedule(
     made = await service.put_schedule(
         db,
         room_id=room_id,
-        schedule=rules.make_schedule(min(body.slotMinutes, MINUTES_A_DAY), body.as_windows()),
+        schedule=make_schedule(min(body.slotMinutes, MINUTES_A_DAY), body.as_windows()),
         if_match=if_match,
         by=caller,
         once=once.answering(_schedule_shown),
@@ -221,44 +224,29 @@ async def put_schedule(
     method="GET",
     operation_id="listSlots",
     summary="A room's slots of a date",
-    responses=reads_one(schemas.SlotsAnswer, 400, 404),
+    responses=reads_one(SlotsAnswer, 400, 404),
 )
 async def list_slots(
     room_id: PathId,
     request: Request,
     caller: AnyCaller,
     db: DatabaseDep,
-    day: Annotated[Date | None, Query(alias="date", description="On the room's calendar. Any date.")] = None,
-    from_: Annotated[Date | Instant | None, Query(alias="from", description="Instead of date: a date, or an instant.")] = None,
-    to: Annotated[Date | Instant | None, Query(description="With from: the last date, or the first instant after.")] = None,
-    status: Annotated[
-        Literal["free", "all"], Query(description="`all`: every slot, with its status and whether it is yours.")
-    ] = "free",
+    day: SlotDate = None,
+    from_: SlotsFrom = None,
+    to: SlotsTo = None,
+    status: SlotsStatus = "free",
 ) -> Response:
     """Free slots, past ones too, soonest first. Ids are stable for ever, and stored only by a booking."""
     if day is not None and from_ is None and to is None and status == "free":
         body, etag = await service.free_day(db, room_id, day)
         return conditional(request, Answer(200, body, {"ETag": etag}))
-    wanted = _slot_range(day, from_, to)
-    found = await service.list_slots(db, room_id=room_id, wanted=wanted, user_id=caller.user_id, now=clock.now())
-    if status == "all":
-        items = [state.as_json(room_id) for state in found]
-    else:
-        items = [rules.slot_json(state.slot, room_id) for state in found if state.status in {"free", "past"}]
-    shown = answer({"slots": items})
-    tag = f'"{hashlib.blake2b(shown.body, digest_size=12).hexdigest()}"'
-    return conditional(request, Answer(200, shown.body, {"ETag": tag}))
-
-
-def _slot_range(day: Any, from_: Any, to: Any) -> SlotRange:
-    if day is not None and from_ is None and to is None:
-        return SlotRange(dates=(day, day))
-    if day is None and from_ is not None and to is not None:
-        if hasattr(from_, "hour") and hasattr(to, "hour"):
-            return SlotRange(period=(from_, to))
-        if not hasattr(from_, "hour") and not hasattr(to, "hour"):
-            return SlotRange(dates=(from_, to))
-        message = "from and to must both be dates, or both be instants."
-        raise Invalid(message)
-    message = "Name either date, or both from and to."
-    raise Invalid(message)
+    found = await resources.list_slots(
+        db,
+        kind="room",
+        resource_id=room_id,
+        wanted=slot_range(day, from_, to),
+        user_id=caller.user_id,
+        now=clock.now(),
+        refusal=RoomNotFound,
+    )
+    return conditional(request, slots_answer(found, "room", room_id, status))

@@ -1,28 +1,17 @@
 """What the room routes take and give."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from holdfast.core.schedules import Window
-from holdfast.web.fields import Body, Positive, Text, TimeZone, WallTime, WallTimeOrMidnight
+from holdfast.resources.schemas import WEEKDAYS, PolicyFields, PolicyShape
+from holdfast.web.fields import Body, Positive, Text, TimeZone, WallTime
 from holdfast.web.openapi import PaginationAnswer
 
-_MINUTES = Annotated[StrictInt, Field(ge=1, le=525_600)]
 Name = Annotated[str, Text(200, blank=False)]
 Kind = Annotated[str, Text(50, blank=False)]
 Feature = Annotated[str, Text(100, blank=False)]
-
-
-class PolicyFields(Body):
-    """Rules of a room; null means no rule. Counted are active bookings still ahead, and live holds."""
-
-    maxActivePerUser: Positive | None = Field(None, description="Over all rooms.")
-    maxActivePerUserHere: Positive | None = Field(None, description="In this room.")
-    overlapsAllowed: StrictBool | None = Field(None, description="False: not while the user has another booking at that time.")
-    cancelNoticeMinutes: _MINUTES | None = None
-    minNoticeMinutes: _MINUTES | None = None
-    maxDaysAhead: Annotated[StrictInt, Field(ge=0, le=36_500)] | None = None
 
 
 class NewRoom(Body):
@@ -82,12 +71,6 @@ def room_values(body: NewRoom | RoomChange) -> dict[str, Any]:
     return {_COLUMN_OF.get(name, name): value for name, value in values.items()}
 
 
-_WEEKDAYS = Annotated[
-    list[Annotated[StrictInt, Field(ge=1, le=7)]],
-    Field(min_length=1, max_length=100, description="ISO weekdays, 1 is Monday and 7 is Sunday."),
-]
-
-
 class NewSchedule(Body):
     """The room contract's schedule: one window, slots of 30 minutes. `roomId` is not looked at: the path names the room."""
 
@@ -95,75 +78,13 @@ class NewSchedule(Body):
         "json_schema_extra": {"examples": [{"daysOfWeek": [1, 2, 3, 4, 5], "startTime": "09:00", "endTime": "18:00"}]}
     }
 
-    daysOfWeek: _WEEKDAYS
+    daysOfWeek: WEEKDAYS
     startTime: WallTime
     endTime: WallTime
 
     def windows(self) -> list[Window]:
         """The one window."""
         return [Window(tuple(self.daysOfWeek), self.startTime, self.endTime)]
-
-
-class WindowFields(Body):
-    """Opening hours of some weekdays, on the room's clock. `24:00` is the end of the day."""
-
-    daysOfWeek: _WEEKDAYS
-    startTime: WallTime
-    endTime: WallTimeOrMidnight
-
-
-class ScheduleReplacement(Body):
-    """Either the flat three or `windows`, which must not overlap."""
-
-    model_config = Body.model_config | {
-        "json_schema_extra": {
-            "examples": [
-                {
-                    "slotMinutes": 60,
-                    "windows": [
-                        {"daysOfWeek": [1, 2, 3, 4, 5], "startTime": "08:00", "endTime": "12:00"},
-                        {"daysOfWeek": [1, 2, 3, 4], "startTime": "13:00", "endTime": "17:00"},
-                    ],
-                }
-            ]
-        }
-    }
-
-    slotMinutes: Annotated[StrictInt, Field(ge=5, le=1440)] = 30
-    daysOfWeek: _WEEKDAYS | None = None
-    startTime: WallTime | None = None
-    endTime: WallTimeOrMidnight | None = None
-    windows: Annotated[list[WindowFields], Field(min_length=1, max_length=100)] | None = Field(
-        None, description="Instead of the flat three."
-    )
-
-    @model_validator(mode="after")
-    def _one_of_two_ways(self) -> "ScheduleReplacement":
-        flat = (self.daysOfWeek, self.startTime, self.endTime)
-        if self.windows is not None and any(part is not None for part in flat):
-            msg = "send either windows, or daysOfWeek, startTime and endTime, not both"
-            raise ValueError(msg)
-        if self.windows is None and any(part is None for part in flat):
-            msg = "send windows, or all of daysOfWeek, startTime and endTime"
-            raise ValueError(msg)
-        return self
-
-    def as_windows(self) -> list[Window]:
-        """The windows, however they were given."""
-        if self.windows is not None:
-            return [Window(tuple(w.daysOfWeek), w.startTime, w.endTime) for w in self.windows]
-        return [Window(tuple(self.daysOfWeek or ()), self.startTime or 0, self.endTime or 0)]
-
-
-class PolicyShape(BaseModel):
-    """Every rule; null where there is none."""
-
-    maxActivePerUser: int | None
-    maxActivePerUserHere: int | None
-    overlapsAllowed: bool | None
-    cancelNoticeMinutes: int | None
-    minNoticeMinutes: int | None
-    maxDaysAhead: int | None
 
 
 class RoomShape(BaseModel):
@@ -192,46 +113,3 @@ class RoomsAnswer(BaseModel):
 
     rooms: list[RoomShape]
     pagination: PaginationAnswer | None = None
-
-
-class WindowShape(BaseModel):
-    """Opening hours of some weekdays."""
-
-    daysOfWeek: list[int]
-    startTime: str
-    endTime: str
-
-
-class ScheduleShape(BaseModel):
-    """A schedule; the flat three are there where there is one window."""
-
-    id: str = Field(json_schema_extra={"format": "uuid"})
-    roomId: str = Field(json_schema_extra={"format": "uuid"})
-    slotMinutes: int
-    windows: list[WindowShape]
-    daysOfWeek: list[int] | None = None
-    startTime: str | None = None
-    endTime: str | None = None
-
-
-class ScheduleAnswer(BaseModel):
-    """One schedule."""
-
-    schedule: ScheduleShape
-
-
-class SlotShape(BaseModel):
-    """A slot `[start, end)`; status and mine where all slots were asked for."""
-
-    id: str = Field(json_schema_extra={"format": "uuid"})
-    roomId: str = Field(json_schema_extra={"format": "uuid"})
-    start: str = Field(json_schema_extra={"format": "date-time"})
-    end: str = Field(json_schema_extra={"format": "date-time"})
-    status: Literal["free", "held", "booked", "closed", "past"] | None = None
-    mine: bool | None = None
-
-
-class SlotsAnswer(BaseModel):
-    """Slots, soonest first."""
-
-    slots: list[SlotShape]

@@ -1,7 +1,6 @@
 """The use cases of rooms. What takes or gives back time (closures, bookings) is in `bookings`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -9,35 +8,23 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import claims, outbox
-from holdfast.claims.queries import taken_out_of
 from holdfast.core.callers import Caller
 from holdfast.core.ids import new_id
-from holdfast.core.policies import WIRE_NAMES
+from holdfast.core.policies import merged_policy
 from holdfast.core.preconditions import check_if_match
-from holdfast.core.schedules import Schedule, Slot
-from holdfast.db import constraints, locks
+from holdfast.core.schedules import Schedule
+from holdfast.db import locks
 from holdfast.db.database import Database, retry_aborted
 from holdfast.idempotency import Once
+from holdfast.resources import service as resources
+from holdfast.resources.queries import archive_resource, read_free_slots, schedule_out_of, stored_policy
+from holdfast.resources.rules import ResourceSchedule, day_reach, free_of
 from holdfast.rooms import queries, rules
-from holdfast.rooms.errors import RoomInUse, RoomNotFound, ScheduleExists, ScheduleNotFound
-from holdfast.rooms.rules import Room, RoomSchedule, SlotRange
+from holdfast.rooms.errors import RoomInUse, RoomNotFound
+from holdfast.rooms.rules import Room
 
 _RESOURCE_COLUMNS = ("name", "time_zone")
 _DETAIL_COLUMNS = ("description", "capacity", "kind", "location", "features")
-_STORED_POLICY = {wire: name for name, wire in WIRE_NAMES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class SlotState:
-    """A slot with what is known of it."""
-
-    slot: Slot
-    status: str
-    mine: bool
-
-    def as_json(self, room_id: UUID) -> dict[str, Any]:
-        """The wire's shape."""
-        return {**rules.slot_json(self.slot, room_id), "status": self.status, "mine": self.mine}
 
 
 @retry_aborted
@@ -49,7 +36,7 @@ async def create_room(db: Database, *, values: dict[str, Any], by: Caller, once:
             session,
             resource={
                 "id": room_id,
-                "policy": values.get("policy") or {},
+                "policy": merged_policy({}, values.get("policy")),
                 **{name: values[name] for name in _RESOURCE_COLUMNS if name in values},
             },
             details={name: values[name] for name in _DETAIL_COLUMNS if name in values},
@@ -110,8 +97,7 @@ async def change_room(
             return before
         resource = {name: changes[name] for name in _RESOURCE_COLUMNS if name in changes}
         if "policy" in changes:
-            merged = {**before.policy.as_json(), **(changes["policy"] or dict.fromkeys(_STORED_POLICY))}
-            resource["policy"] = {wire: value for wire, value in merged.items() if value is not None}
+            resource["policy"] = merged_policy(await stored_policy(session, before.no), changes["policy"])
         details = {name: changes[name] for name in _DETAIL_COLUMNS if name in changes}
         await queries.update_room(session, before.no, resource=resource, details=details)
         room = await _room(session, room_id)
@@ -131,21 +117,17 @@ async def archive_room(db: Database, *, room_id: UUID, if_match: str | None, now
         holds = sorted({str(c.holder_id) for c in ahead if c.kind is claims.HolderKind.HOLD and not c.lapsed})
         if bookings or holds:
             raise RoomInUse(details={"bookingIds": bookings, "holdIds": holds})
-        await queries.archive_room(session, room.no)
+        await archive_resource(session, room.no)
         await outbox.enqueue(session, "room.archived", room.id, by=by, before=room.as_json())
         await once.keep(session, None)
 
 
 @retry_aborted
-async def create_schedule(db: Database, *, room_id: UUID, schedule: Schedule, by: Caller, once: Once) -> RoomSchedule:
+async def create_schedule(db: Database, *, room_id: UUID, schedule: Schedule, by: Caller, once: Once) -> ResourceSchedule:
     """A room's first schedule. Raises RoomNotFound, ScheduleExists."""
     async with once.transaction(db) as session:
         room = await lock_room(session, room_id)
-        if await queries.find_schedule(session, room) is not None:
-            raise ScheduleExists
-        with constraints.refused_by({"schedules_pkey": ScheduleExists}):
-            made = await queries.insert_schedule(session, room, new_id(), schedule)
-        await outbox.enqueue(session, "schedule.created", room.id, by=by, after=made.as_json())
+        made = await resources.create_schedule(session, room.owner, schedule, by=by)
         await once.keep(session, made)
     return made
 
@@ -153,37 +135,20 @@ async def create_schedule(db: Database, *, room_id: UUID, schedule: Schedule, by
 @retry_aborted
 async def put_schedule(
     db: Database, *, room_id: UUID, schedule: Schedule, if_match: str | None, by: Caller, once: Once
-) -> RoomSchedule:
+) -> ResourceSchedule:
     """Make or replace a room's schedule. Bookings that stand keep their time. Raises RoomNotFound, Stale."""
     async with once.transaction(db) as session:
         room = await lock_room(session, room_id)
-        before = await queries.find_schedule(session, room)
-        if before is None:
-            if if_match is not None:
-                raise ScheduleNotFound
-            made = await queries.insert_schedule(session, room, new_id(), schedule)
-        else:
-            check_if_match(if_match, before.etag, before.as_json())
-            made = await queries.replace_schedule(session, before, schedule)
-        await outbox.enqueue(
-            session,
-            "schedule.replaced" if before else "schedule.created",
-            room.id,
-            by=by,
-            before=before.as_json() if before else None,
-            after=made.as_json(),
-        )
+        made = await resources.put_schedule(session, room.owner, schedule, if_match=if_match, by=by)
         await once.keep(session, made)
     return made
 
 
-async def get_schedule(db: Database, room_id: UUID) -> RoomSchedule:
+async def get_schedule(db: Database, room_id: UUID) -> ResourceSchedule:
     """A room's schedule. Raises RoomNotFound, ScheduleNotFound."""
     async with db.transaction() as session:
-        found = await queries.find_schedule(session, await _room(session, room_id))
-    if found is None:
-        raise ScheduleNotFound
-    return found
+        room = await _room(session, room_id)
+        return await resources.find_schedule(session, room.owner)
 
 
 async def free_day(db: Database, room_id: UUID, day: date) -> tuple[bytes, str]:
@@ -191,24 +156,11 @@ async def free_day(db: Database, room_id: UUID, day: date) -> tuple[bytes, str]:
 
     The hottest read of the service: it returns bytes, put together from cached parts, where other use cases return values.
     """
-    row = await queries.read_slots(db, queries.FREE_SLOTS, room_id, *rules.day_reach(day))
+    row = await read_free_slots(db, room_id, *day_reach(day))
     if row is None:
         raise RoomNotFound
-    schedule = queries.schedule_out_of(row)
+    schedule = schedule_out_of(row)
     if schedule is None:
         return rules.rendered_day((), ())
     slots, parts = rules.rendered_slots(schedule, day, row["time_zone"], row["no"], room_id)
-    return rules.rendered_day(parts, rules.free_of(slots, row["starts"], row["ends"]))
-
-
-async def list_slots(db: Database, *, room_id: UUID, wanted: SlotRange, user_id: UUID | None, now: datetime) -> list[SlotState]:
-    """Every slot of a range with its status, soonest first, in one statement. Raises RoomNotFound."""
-    row = await queries.read_slots(db, queries.ALL_SLOTS, room_id, *wanted.reach())
-    if row is None:
-        raise RoomNotFound
-    schedule = queries.schedule_out_of(row)
-    if schedule is None:
-        return []
-    slots = wanted.slots(schedule, row["time_zone"], row["no"])
-    taken = taken_out_of(row)
-    return [SlotState(slot, *rules.slot_status(slot, taken, user_id=user_id, now=now)) for slot in slots]
+    return rules.rendered_day(parts, free_of(slots, row["starts"], row["ends"]))

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from holdfast.adapters.conferencing import ConferenceProvider
 from holdfast.core.security import AccessTokens, Passwords, RefreshTokens
 from holdfast.core.settings import Settings
+from holdfast.core.together import Together
 from holdfast.db.database import Database
 from holdfast.web.login_limit import LoginLimit
 from holdfast.web.revocations import Revocations
@@ -25,6 +26,7 @@ class State:
     conferencing: ConferenceProvider
     revocations: Revocations
     login_limit: LoginLimit
+    together: Together
 
 
 async def _state(request: Request) -> State:

@@ -1,13 +1,14 @@
 """Bookings in SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlakeyset import BadBookmark, serialize_bookmark, unserialize_bookmark
 from sqlakeyset.asyncio import select_page
-from sqlalchemy import delete, exists, func, insert, literal, select, update
+from sqlalchemy import delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import Range, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,28 +17,40 @@ from holdfast.core.errors import Invalid
 from holdfast.db import models
 from holdfast.db.database import AnyRow, AnySelect, fetch_in
 
-#: A booking, only while its user is there and active: the key-share lock makes an ending account wait, or us for it.
-_INSERT_BOOKING = """
-WITH who AS (SELECT id FROM users WHERE id = $2 AND status = 'active' FOR KEY SHARE),
+#: Bookings, each only while its user is there and active: the key-share lock makes an ending account wait, or us for it.
+_INSERT_BOOKINGS = """
+WITH wanted AS (
+  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                       $8::text[], $9::uuid[])
+    AS w(id, user_id, kind, start_at, end_at, title, notes, conference_link, series_id)),
+who AS (
+  SELECT id FROM users WHERE id = ANY($2::uuid[]) AND status = 'active' ORDER BY id FOR KEY SHARE),
 made AS (
-  INSERT INTO bookings (id, user_id, kind, start_at, end_at, title, notes, conference_link)
-  SELECT $1, who.id, $3, $4, $5, $6, $7, $8 FROM who
+  INSERT INTO bookings (id, user_id, kind, start_at, end_at, title, notes, conference_link, series_id)
+  SELECT w.id, who.id, w.kind, w.start_at, w.end_at, w.title, w.notes, w.conference_link, w.series_id
+  FROM wanted w JOIN who ON who.id = w.user_id
   RETURNING id, created_at),
 units AS (
-  INSERT INTO booking_units (booking_id, position, resource_no, during, slot_id)
-  SELECT made.id, u.position, u.resource_no, tstzrange(u.since, u.until), u.slot_id
-  FROM made, unnest($9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::uuid[])
-    WITH ORDINALITY AS u(resource_no, since, until, slot_id, position))
-SELECT created_at FROM made"""
+  INSERT INTO booking_units (booking_id, position, resource_no, seat_no, during, slot_id)
+  SELECT u.booking_id, u.position, u.resource_no, u.seat_no,
+         CASE WHEN u.until IS NULL THEN tstzrange(u.since, u.since, '[]') ELSE tstzrange(u.since, u.until) END, u.slot_id
+  FROM made, unnest($10::uuid[], $11::smallint[], $12::bigint[], $13::bigint[], $14::timestamptz[], $15::timestamptz[],
+                    $16::uuid[]) AS u(booking_id, position, resource_no, seat_no, since, until, slot_id)
+  WHERE u.booking_id = made.id)
+SELECT id, created_at FROM made"""
 
-
+_IN_ORDER = models.BookingUnit.position
 _UNITS = (
     select(
-        func.array_agg(aggregate_order_by(models.BookingUnit.resource_no, models.BookingUnit.position)).label("nos"),
-        func.array_agg(aggregate_order_by(models.Resource.id, models.BookingUnit.position)).label("resource_ids"),
-        func.array_agg(aggregate_order_by(models.BookingUnit.slot_id, models.BookingUnit.position)).label("slot_ids"),
+        func.array_agg(aggregate_order_by(models.BookingUnit.resource_no, _IN_ORDER)).label("nos"),
+        func.array_agg(aggregate_order_by(models.Resource.id, _IN_ORDER)).label("resource_ids"),
+        func.array_agg(aggregate_order_by(models.BookingUnit.slot_id, _IN_ORDER)).label("slot_ids"),
+        func.array_agg(aggregate_order_by(models.Seat.label, _IN_ORDER)).label("labels"),
+        func.array_agg(aggregate_order_by(models.Host.user_id, _IN_ORDER)).label("host_user_ids"),
     )
     .join(models.Resource, models.Resource.no == models.BookingUnit.resource_no)
+    .outerjoin(models.Seat, models.Seat.no == models.BookingUnit.seat_no)
+    .outerjoin(models.Host, models.Host.resource_no == models.BookingUnit.resource_no)
     .where(models.BookingUnit.booking_id == models.Booking.id)
     .correlate(models.Booking)
     .lateral("units")
@@ -54,59 +67,112 @@ _BOOKINGS: AnySelect = select(
     models.Booking.title,
     models.Booking.notes,
     models.Booking.conference_link,
+    models.Booking.series_id,
     models.Booking.version,
     models.Booking.created_at,
     models.Booking.cancelled_at,
     _UNITS.c.nos,
     _UNITS.c.resource_ids,
     _UNITS.c.slot_ids,
+    _UNITS.c.labels,
+    _UNITS.c.host_user_ids,
 ).join(_UNITS, literal(True))
 
 
-async def insert_booking(
+@dataclass(frozen=True, slots=True)
+class NewBooking:
+    """A booking to be inserted."""
+
+    id: UUID
+    user_id: UUID
+    wanted: Wanted
+    title: str | None = None
+    notes: str | None = None
+    conference_link: str | None = None
+    series_id: UUID | None = None
+
+
+async def insert_bookings(session: AsyncSession, new: Sequence[NewBooking]) -> dict[UUID, Booking]:
+    """Bookings with their units, by id, in one statement; without those whose user is gone or suspended."""
+    units = [(one.id, position, unit) for one in new for position, unit in enumerate(one.wanted.units, start=1)]
+    rows = await fetch_in(
+        session,
+        _INSERT_BOOKINGS,
+        [one.id for one in new],
+        [one.user_id for one in new],
+        [one.wanted.kind for one in new],
+        [one.wanted.start for one in new],
+        [one.wanted.end for one in new],
+        [one.title for one in new],
+        [one.notes for one in new],
+        [one.conference_link for one in new],
+        [one.series_id for one in new],
+        [booking_id for booking_id, _, _ in units],
+        [position for _, position, _ in units],
+        [unit.resource_no for _, _, unit in units],
+        [unit.seat_no for _, _, unit in units],
+        [unit.start for _, _, unit in units],
+        [unit.end for _, _, unit in units],
+        [unit.slot_id for _, _, unit in units],
+    )
+    created = {row["id"]: row["created_at"] for row in rows}
+    return {
+        one.id: Booking(
+            id=one.id,
+            user_id=one.user_id,
+            kind=one.wanted.kind,
+            status="active",
+            units=one.wanted.booked_units(),
+            start=one.wanted.start,
+            end=one.wanted.end,
+            title=one.title,
+            notes=one.notes,
+            conference_link=one.conference_link,
+            series_id=one.series_id,
+            version=1,
+            created_at=created[one.id],
+            cancelled_at=None,
+        )
+        for one in new
+        if one.id in created
+    }
+
+
+_CONFIRM = """
+WITH who AS (SELECT id FROM users WHERE id = $2 AND status = 'active' FOR KEY SHARE),
+held AS (
+  SELECT c.resource_no, c.seat_no, c.slot_id, r.kind, coalesce(lower(c.during), e.start_at) AS since,
+         coalesce(upper(c.during), e.end_at) AS until,
+         row_number() OVER (ORDER BY lower(c.during), c.resource_no, c.seat_no) AS position
+  FROM claims c JOIN resources r ON r.no = c.resource_no LEFT JOIN events e ON e.resource_no = c.resource_no
+  WHERE c.hold_id = $3),
+made AS (
+  INSERT INTO bookings (id, user_id, kind, start_at, end_at, title, notes, conference_link)
+  SELECT $1, who.id, (SELECT kind FROM held WHERE position = 1), (SELECT min(since) FROM held),
+         (SELECT max(until) FROM held), $4, $5, $6
+  FROM who WHERE EXISTS (SELECT FROM held)
+  RETURNING id),
+units AS (
+  INSERT INTO booking_units (booking_id, position, resource_no, seat_no, during, slot_id)
+  SELECT made.id, h.position, h.resource_no, h.seat_no,
+         CASE WHEN h.until IS NULL THEN tstzrange(h.since, h.since, '[]') ELSE tstzrange(h.since, h.until) END, h.slot_id
+  FROM made, held h)
+SELECT id FROM made"""
+
+
+async def insert_booking_of_hold(
     session: AsyncSession,
     *,
     booking_id: UUID,
     user_id: UUID,
-    wanted: Wanted,
+    hold_id: UUID,
     title: str | None,
     notes: str | None,
     conference_link: str | None,
-) -> Booking | None:
-    """A booking and its units; None where the user is gone or suspended."""
-    rows = await fetch_in(
-        session,
-        _INSERT_BOOKING,
-        booking_id,
-        user_id,
-        wanted.kind,
-        wanted.start,
-        wanted.end,
-        title,
-        notes,
-        conference_link,
-        [slot.resource_no for slot in wanted.slots],
-        [slot.start for slot in wanted.slots],
-        [slot.end for slot in wanted.slots],
-        [slot.id for slot in wanted.slots],
-    )
-    if not rows:
-        return None
-    return Booking(
-        id=booking_id,
-        user_id=user_id,
-        kind=wanted.kind,
-        status="active",
-        units=wanted.booked_units(),
-        start=wanted.start,
-        end=wanted.end,
-        title=title,
-        notes=notes,
-        conference_link=conference_link,
-        version=1,
-        created_at=rows[0]["created_at"],
-        cancelled_at=None,
-    )
+) -> bool:
+    """A booking of what a hold has; False where the user is gone or suspended, or the hold has nothing."""
+    rows = await fetch_in(session, _CONFIRM, booking_id, user_id, hold_id, title, notes, conference_link)
+    return bool(rows)
 
 
 def _booking(row: AnyRow) -> Booking:
@@ -115,15 +181,17 @@ def _booking(row: AnyRow) -> Booking:
         user_id=row.user_id,
         kind=row.kind,
         status=row.status,
-        units=tuple(map(BookedUnit, row.nos, row.resource_ids, row.slot_ids)),
+        units=tuple(map(BookedUnit, row.nos, row.resource_ids, row.slot_ids, row.labels)),
         start=row.start_at,
         end=row.end_at,
         title=row.title,
         notes=row.notes,
         conference_link=row.conference_link,
+        series_id=row.series_id,
         version=row.version,
         created_at=row.created_at,
         cancelled_at=row.cancelled_at,
+        host_user_ids=tuple(user_id for user_id in row.host_user_ids if user_id is not None),
     )
 
 
@@ -157,11 +225,12 @@ async def move_booking(session: AsyncSession, booking_id: UUID, wanted: Wanted) 
             {
                 "booking_id": booking_id,
                 "position": position,
-                "resource_no": slot.resource_no,
-                "during": Range(slot.start, slot.end),
-                "slot_id": slot.id,
+                "resource_no": unit.resource_no,
+                "seat_no": unit.seat_no,
+                "during": Range(unit.start, unit.end or unit.start, bounds="[)" if unit.end else "[]"),
+                "slot_id": unit.slot_id,
             }
-            for position, slot in enumerate(wanted.slots, start=1)
+            for position, unit in enumerate(wanted.units, start=1)
         ],
     )
     await session.execute(
@@ -183,7 +252,7 @@ def _filtered(
     *,
     user_id: UUID | None = None,
     status: str | None = None,
-    resource_id: UUID | None = None,
+    resource_ids: Sequence[UUID] = (),
     start: datetime | None = None,
     end: datetime | None = None,
     before: datetime | None = None,
@@ -197,7 +266,7 @@ def _filtered(
     for bound in (end, before):
         if bound is not None:
             statement = statement.where(models.Booking.start_at < bound)
-    if resource_id is not None:
+    for resource_id in resource_ids:
         statement = statement.where(
             exists(
                 select(models.BookingUnit.booking_id)
@@ -260,11 +329,23 @@ async def list_own(
     return bookings, total or 0
 
 
-async def ids_ahead(session: AsyncSession, user_id: UUID, *, now: datetime) -> list[UUID]:
-    """The user's active bookings that have not begun."""
+async def ids_ahead(session: AsyncSession, user_id: UUID, *, host_no: int | None = None, now: datetime) -> list[UUID]:
+    """Active bookings that have not begun: the user's, and those of the host's time."""
+    units = select(models.BookingUnit.booking_id).where(models.BookingUnit.resource_no == host_no)
+    whose = models.Booking.user_id == user_id
+    if host_no is not None:
+        whose = or_(whose, models.Booking.id.in_(units))
     rows = await session.execute(
-        select(models.Booking.id).where(
-            models.Booking.user_id == user_id, models.Booking.status == "active", models.Booking.start_at > now
-        )
+        select(models.Booking.id).where(whose, models.Booking.status == "active", models.Booking.start_at > now)
     )
     return list(rows.scalars())
+
+
+async def bookings_of_series(session: AsyncSession, series_id: UUID, *, since: datetime) -> list[Booking]:
+    """The active bookings of a series that begin at `since` or later, soonest first."""
+    rows = await session.execute(
+        _BOOKINGS.where(
+            models.Booking.series_id == series_id, models.Booking.status == "active", models.Booking.start_at >= since
+        ).order_by(models.Booking.start_at, models.Booking.id)
+    )
+    return [_booking(row) for row in rows]

@@ -1,5 +1,6 @@
 """Closures in SQL."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -72,3 +73,14 @@ async def find_closure(session: AsyncSession, resource_no: int, closure_id: UUID
 async def delete_closure(session: AsyncSession, closure_id: UUID) -> None:
     """It is open again; the outbox remembers."""
     await session.execute(delete(models.Closure).where(models.Closure.id == closure_id))
+
+
+async def insert_seat_closure(session: AsyncSession, *, closure_id: UUID, resource_no: int, created_by: UUID | None) -> None:
+    """What blocks seats, until they are opened again; its claims are taken apart."""
+    await session.execute(insert(models.Closure).values(id=closure_id, resource_no=resource_no, created_by=created_by))
+
+
+async def delete_empty_closures(session: AsyncSession, ids: Sequence[UUID]) -> None:
+    """Those of these closures that have no claim left."""
+    claimed = select(models.Claim.no).where(models.Claim.closure_id == models.Closure.id).exists()
+    await session.execute(delete(models.Closure).where(models.Closure.id.in_(list(ids)), ~claimed))

@@ -1,23 +1,67 @@
-"""The use cases of bookings: taking, giving back, closures, reading, ending an account."""
+"""The use cases of bookings: taking, giving back, holds, the waitlist, closures, seats, reading, ending an account."""
 
-from holdfast.bookings.service.closures import close_room, list_closures, reopen_room
+from holdfast.bookings.service.booking import Door, NewBooking, book
+from holdfast.bookings.service.closures import Place, close, list_closures, reopen
 from holdfast.bookings.service.ending import end_account
 from holdfast.bookings.service.giving_back import cancel_booking, change_booking, reschedule_booking
+from holdfast.bookings.service.holding import extend_hold, get_hold, list_holds, place_hold, release_hold
+from holdfast.bookings.service.queueing import (
+    Patience,
+    book_in_turn,
+    cancel_request,
+    get_request,
+    list_requests,
+    serve_line,
+    serve_lines,
+)
 from holdfast.bookings.service.reading import get_booking, list_bookings, list_own_bookings, walk_bookings
-from holdfast.bookings.service.taking import BookingRequest, book
+from holdfast.bookings.service.seats import add_seats, block_seats
+from holdfast.bookings.service.slots import delete_slot, get_slot
+from holdfast.bookings.service.waitlist import (
+    get_entry,
+    join_waitlist,
+    leave_waitlist,
+    list_entries,
+    list_own_entries,
+    settle_all,
+)
 
 __all__ = [
-    "BookingRequest",
+    "Door",
+    "NewBooking",
+    "Patience",
+    "Place",
+    "add_seats",
+    "block_seats",
     "book",
+    "book_in_turn",
     "cancel_booking",
+    "cancel_request",
     "change_booking",
-    "close_room",
+    "close",
+    "delete_slot",
     "end_account",
+    "extend_hold",
     "get_booking",
+    "get_entry",
+    "get_hold",
+    "get_request",
+    "get_slot",
+    "join_waitlist",
+    "leave_waitlist",
     "list_bookings",
     "list_closures",
+    "list_entries",
+    "list_holds",
     "list_own_bookings",
-    "reopen_room",
+    "list_own_entries",
+    "list_requests",
+    "place_hold",
+    "release_hold",
+    "reopen",
     "reschedule_booking",
+    "serve_line",
+    "serve_lines",
+    "settle_all",
     "walk_bookings",
 ]

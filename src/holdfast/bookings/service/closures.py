@@ -1,5 +1,6 @@
-"""Closing a room for a time, and opening it again."""
+"""Closing a room, or a host's time, for a while, and opening it again."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -9,24 +10,47 @@ from holdfast import claims, outbox
 from holdfast.bookings import queries
 from holdfast.bookings.errors import BookingsInTheWay, ClosureNotFound, ClosureOverlap
 from holdfast.bookings.rules import Closure
-from holdfast.bookings.service.giving_back import cancel_locked, lock_bookings
+from holdfast.bookings.service.releasing import cancel_locked, lock_bookings, release_locked
+from holdfast.bookings.service.taking import end_lapsed, promote
 from holdfast.claims import Holder, HolderKind, Taken, Unit
 from holdfast.core.callers import Caller
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Forbidden, Invalid, NotFound
 from holdfast.core.ids import new_id
+from holdfast.db import locks
 from holdfast.db.database import Database, TransactionAborted, retry_aborted
+from holdfast.hosts.errors import HostNotFound
 from holdfast.idempotency import Once
+from holdfast.resources.queries import find_owner
+from holdfast.resources.rules import Owner
 from holdfast.rooms.errors import RoomNotFound
-from holdfast.rooms.queries import find_room
-from holdfast.rooms.rules import Room
-from holdfast.rooms.service import get_room, lock_room
+
+_NOT_FOUND: dict[str, type[NotFound]] = {"room": RoomNotFound, "host": HostNotFound}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is to be closed: a resource's kind and id."""
+
+    kind: str
+    id: UUID
+
+
+async def _owner(session: AsyncSession, place: Place, *, by: Caller) -> Owner:
+    """The resource. Raises RoomNotFound, HostNotFound, Forbidden for who is neither the host nor an admin."""
+    found = await find_owner(session, place.kind, place.id)
+    if found is None:
+        raise _NOT_FOUND[place.kind]
+    owner, user_id = found
+    if not by.is_admin and user_id != by.own_id:
+        raise Forbidden
+    return owner
 
 
 @retry_aborted
-async def close_room(
+async def close(
     db: Database,
     *,
-    room_id: UUID,
+    place: Place,
     start: datetime,
     end: datetime,
     reason: str | None,
@@ -35,9 +59,9 @@ async def close_room(
     by: Caller,
     once: Once,
 ) -> Closure:
-    """Close a room during `[start, end)`; with `cancel_bookings`, what stands there is cancelled with it.
+    """Close a room, or a host's time, during `[start, end)`; with `cancel_bookings`, what stands there is cancelled with it.
 
-    Raises RoomNotFound, Invalid, ClosureOverlap, BookingsInTheWay with the ids of bookings and holds.
+    Raises RoomNotFound, HostNotFound, Forbidden, Invalid, ClosureOverlap, BookingsInTheWay with the ids of bookings and holds.
     """
     if start >= end:
         message = "A closure must end after it begins."
@@ -46,7 +70,7 @@ async def close_room(
         message = "A closure must end in the future."
         raise Invalid(message)
     async with once.transaction(db) as session:
-        room, taken = await _lock_with_bookings(session, room_id, start, end)
+        resource, taken = await _lock_with_bookings(session, place, start, end, by=by)
         live = [claim for claim in taken if not claim.lapsed]
         closed = [str(claim.holder_id) for claim in live if claim.kind is HolderKind.CLOSURE]
         if closed:
@@ -55,71 +79,78 @@ async def close_room(
         holds = sorted({claim.holder_id for claim in live if claim.kind is HolderKind.HOLD})
         if (bookings or holds) and not cancel_bookings:
             raise BookingsInTheWay(details={"bookingIds": [str(one) for one in bookings], "holdIds": [str(one) for one in holds]})
+        freed = {resource.no}
         for booking in await queries.find_bookings(session, bookings):
             await cancel_locked(session, booking, by=by)
-        lapsed = await claims.release_lapsed(session, taken)
-        for hold_id in holds:
-            await claims.release(session, HolderKind.HOLD, hold_id)
-        await queries.end_holds(session, [*holds, *lapsed])
-        for hold_id in holds:
-            await outbox.enqueue(session, "hold.released", hold_id, by=by)
-        for hold_id in lapsed:
-            await outbox.enqueue(session, "hold.lapsed", hold_id, by=by)
+            freed |= booking.resource_nos
+        released = await queries.find_holds(session, holds)
+        await release_locked(session, released, by=by)
+        freed |= {no for hold in released for no in hold.resource_nos}
+        lapsed = await claims.release_lapsed(session, [resource.no])
+        await end_lapsed(session, lapsed)
         closure = await queries.insert_closure(
             session,
             closure_id=new_id(),
-            resource_no=room.no,
+            resource_no=resource.no,
             start=start,
             end=end,
             reason=reason,
             created_by=by.user_id,
         )
-        unit = Unit(room.no, start, end, closure.id)
-        await claims.take(session, [unit], Holder(HolderKind.CLOSURE, closure.id), refusal=ClosureOverlap)
+        unit = Unit(resource.no, start, end, closure.id)
+        await claims.take(session, [(unit, Holder(HolderKind.CLOSURE, closure.id))], refusal=ClosureOverlap)
         await outbox.enqueue(session, "closure.created", closure.id, by=by, after=closure.as_json())
+        # What reached beyond the closure is free now.
+        await promote(session, freed, now=now)
         await once.keep(session, closure)
     return closure
 
 
 async def _lock_with_bookings(
-    session: AsyncSession, room_id: UUID, start: datetime, end: datetime
-) -> tuple[Room, tuple[Taken, ...]]:
-    """The room and what is taken there, with the locks of every resource that the bookings in the way have units of."""
-    room = await find_room(session, room_id)
-    if room is None:
-        raise RoomNotFound
-    seen = _booking_ids(await claims.occupied(session, room.no, start, end))
-    await lock_bookings(session, await queries.find_bookings(session, seen), also=[room.no])
-    room = await find_room(session, room_id)
-    if room is None:
-        raise RoomNotFound
-    taken = await claims.occupied(session, room.no, start, end)
-    if not _booking_ids(taken) <= seen:
-        # Somebody booked between the look and the lock: begin again, with that booking's locks.
+    session: AsyncSession, place: Place, start: datetime, end: datetime, *, by: Caller
+) -> tuple[Owner, tuple[Taken, ...]]:
+    """The resource and what is taken there, with the locks of every resource that what is in the way has units of."""
+    owner = await _owner(session, place, by=by)
+    seen = await claims.occupied(session, owner.no, start, end)
+    held = await queries.find_holds(session, _ids(seen, HolderKind.HOLD))
+    others = {no for hold in held for no in hold.resource_nos}
+    await lock_bookings(session, await queries.find_bookings(session, _ids(seen, HolderKind.BOOKING)), also={owner.no, *others})
+    owner = await _owner(session, place, by=by)
+    taken = await claims.occupied(session, owner.no, start, end)
+    if not {claim.holder_id for claim in taken} <= {claim.holder_id for claim in seen}:
+        # Somebody took a slot between the look and the lock: begin again, with that one's locks.
         raise TransactionAborted
-    return room, taken
+    return owner, taken
 
 
-def _booking_ids(taken: tuple[Taken, ...]) -> set[UUID]:
-    return {claim.holder_id for claim in taken if claim.kind is HolderKind.BOOKING}
+def _ids(taken: tuple[Taken, ...], kind: HolderKind) -> set[UUID]:
+    return {claim.holder_id for claim in taken if claim.kind is kind}
 
 
-async def list_closures(db: Database, *, room_id: UUID, offset: int, limit: int) -> tuple[list[Closure], int]:
-    """One page of a room's closures, soonest first, and how many there are. Raises RoomNotFound."""
-    room = await get_room(db, room_id)
+async def list_closures(db: Database, *, place: Place, offset: int, limit: int, by: Caller) -> tuple[list[Closure], int]:
+    """One page of a resource's closures, soonest first, and how many there are.
+
+    Raises RoomNotFound, HostNotFound, Forbidden.
+    """
     async with db.transaction() as session:
-        return await queries.list_closures(session, room.no, offset=offset, limit=limit)
+        owner = await _owner(session, place, by=by)
+        return await queries.list_closures(session, owner.no, offset=offset, limit=limit)
 
 
 @retry_aborted
-async def reopen_room(db: Database, *, room_id: UUID, closure_id: UUID, by: Caller, once: Once) -> None:
-    """Delete a closure. Raises RoomNotFound, ClosureNotFound."""
+async def reopen(db: Database, *, place: Place, closure_id: UUID, now: datetime, by: Caller, once: Once) -> None:
+    """Delete a closure; what gets free is offered to those who wait.
+
+    Raises RoomNotFound, HostNotFound, Forbidden, ClosureNotFound.
+    """
     async with once.transaction(db) as session:
-        room = await lock_room(session, room_id)
-        closure = await queries.find_closure(session, room.no, closure_id)
+        owner = await _owner(session, place, by=by)
+        await locks.resources(session, [owner.no])
+        closure = await queries.find_closure(session, owner.no, closure_id)
         if closure is None:
             raise ClosureNotFound
         await claims.release(session, HolderKind.CLOSURE, closure_id)
         await queries.delete_closure(session, closure_id)
         await outbox.enqueue(session, "closure.deleted", closure_id, by=by, before=closure.as_json())
+        await promote(session, [owner.no], now=now)
         await once.keep(session, None)

@@ -3,17 +3,19 @@
 from datetime import datetime
 from uuid import UUID
 
-from holdfast import claims, outbox
+from holdfast import outbox
 from holdfast.accounts.errors import UserNotFound
 from holdfast.accounts.queries import end_sessions, find_user, update_user
 from holdfast.bookings import queries
-from holdfast.bookings.service.giving_back import cancel_locked, lock_bookings
-from holdfast.claims import HolderKind
+from holdfast.bookings.service.releasing import cancel_locked, lock_bookings, release_locked
+from holdfast.bookings.service.taking import promote
 from holdfast.core.callers import Caller
 from holdfast.core.preconditions import check_if_match
 from holdfast.db import locks
 from holdfast.db.database import Database, TransactionAborted, retry_aborted
+from holdfast.hosts.queries import find_host_of
 from holdfast.idempotency import Once
+from holdfast.resources.queries import archive_resource
 from holdfast.web.revocations import Revocations
 
 
@@ -30,27 +32,37 @@ async def end_account(
 ) -> None:
     """Delete an account: future bookings are cancelled, tokens end, name, e-mail and password are emptied.
 
-    Bookings of the past stay, without a name. Raises UserNotFound, Stale.
+    A host's guests lose theirs too, and the host is archived. Bookings of the past stay, without a name.
+
+    Raises UserNotFound, Stale.
     """
     async with once.transaction(db) as session:
-        ids = await queries.ids_ahead(session, user_id, now=now)
-        held = await queries.own_live_holds(session, user_id)
-        bookings = await lock_bookings(session, await queries.find_bookings(session, ids), also=[no for _, no in held])
+        host = await find_host_of(session, user_id)
+        ids = await queries.ids_ahead(session, user_id, host_no=host.no if host else None, now=now)
+        held = await queries.unended_holds(session, user_id)
+        numbers = {no for hold in held for no in hold.resource_nos} | ({host.no} if host else set())
+        bookings = await lock_bookings(session, await queries.find_bookings(session, ids), also=numbers)
+        if host is not None:
+            # What guests hold goes with the host's time.
+            held += await queries.live_holds_of(session, host.no)
+        await locks.holds(session, [hold.id for hold in held])
         # From here on nobody can insert a booking for the user; whoever is about to waits, and finds nobody.
         await locks.user_and_references(session, user_id)
         user = await find_user(session, user_id)
         if user is None:
             raise UserNotFound
         check_if_match(if_match, user.etag, user.as_json())
-        if set(await queries.ids_ahead(session, user_id, now=now)) - set(ids):
+        present = await queries.ids_ahead(session, user_id, host_no=host.no if host else None, now=now)
+        if not set(present) <= set(ids):
             raise TransactionAborted
         for booking in bookings:
             if booking.status == "active":
                 await cancel_locked(session, booking, by=by)
-        holds = sorted({hold_id for hold_id, _ in held})
-        for hold_id in holds:
-            await claims.release(session, HolderKind.HOLD, hold_id)
-        await queries.end_holds(session, holds)
+        await release_locked(session, held, by=by)
+        await queries.leave_all(session, user_id)
+        if host is not None:
+            await archive_resource(session, host.no)
+            await outbox.enqueue(session, "host.archived", host.id, by=by, before=host.as_json())
         address = f"deleted-{user_id}@holdfast.invalid"
         await update_user(
             session,
@@ -63,5 +75,6 @@ async def end_account(
         )
         await end_sessions(session, user_id)
         await outbox.enqueue(session, "user.deleted", user_id, by=by)
+        await promote(session, {*numbers, *(no for booking in bookings for no in booking.resource_nos)}, now=now)
         await once.keep(session, None)
     revocations.user_out(user_id)

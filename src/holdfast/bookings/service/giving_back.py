@@ -1,7 +1,7 @@
 """Cancelling, moving and changing bookings."""
 
-from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,48 +9,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
-from holdfast.bookings.errors import BookingCancelled, BookingNotFound, SlotTaken
-from holdfast.bookings.rules import Booking, Selection
-from holdfast.bookings.service.taking import BookingRequest, lock_wanted
+from holdfast.bookings.errors import BookingCancelled, BookingNotFound, InLine, SlotTaken
+from holdfast.bookings.rules import Booking, Selection, Wish
+from holdfast.bookings.service.booking import Door
+from holdfast.bookings.service.queueing import serve_line
+from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
+from holdfast.bookings.service.taking import Queue, Taker, find_other, promote
 from holdfast.claims import Holder, HolderKind
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden
 from holdfast.core.preconditions import check_if_match
 from holdfast.db import locks
-from holdfast.db.database import Database, TransactionAborted, commit_durably, retry_aborted
+from holdfast.db.database import Database, commit_durably, retry_aborted
 from holdfast.idempotency import Once
 
 
-async def _own(session: AsyncSession, booking_id: UUID, *, by: Caller, admin_too: bool = False) -> Booking:
+async def _own(session: AsyncSession, booking_id: UUID, *, by: Caller, others_too: bool = False) -> Booking:
+    """The caller's booking; with `others_too`, also one of which the caller is the host, or any for an admin."""
     booking = await queries.find_booking(session, booking_id)
     if booking is None:
         raise BookingNotFound
-    if booking.user_id != by.user_id and not (admin_too and by.is_admin):
+    if booking.user_id != by.user_id and not (others_too and (by.is_admin or by.user_id in booking.host_user_ids)):
         raise Forbidden
     return booking
-
-
-async def lock_bookings(session: AsyncSession, bookings: Iterable[Booking], *, also: Iterable[int] = ()) -> list[Booking]:
-    """Lock the bookings' resources (and `also`), then the bookings, and read them afresh."""
-    seen = list(bookings)
-    numbers = {no for booking in seen for no in booking.resource_nos} | set(also)
-    await locks.resources(session, numbers)
-    ids = [booking.id for booking in seen]
-    await locks.bookings(session, ids)
-    fresh = await queries.find_bookings(session, ids)
-    if any(not booking.resource_nos <= numbers for booking in fresh):
-        # Moved to another room meanwhile: begin again, with that room's lock.
-        raise TransactionAborted
-    return fresh
-
-
-async def cancel_locked(session: AsyncSession, booking: Booking, *, by: Caller) -> Booking:
-    """Cancel an active booking whose resources and row are locked."""
-    await claims.release(session, HolderKind.BOOKING, booking.id)
-    await queries.mark_cancelled(session, booking.id)
-    (cancelled,) = await queries.find_bookings(session, [booking.id])
-    await outbox.enqueue(session, "booking.cancelled", booking.id, by=by, before=booking.as_json(), after=cancelled.as_json())
-    return cancelled
 
 
 @retry_aborted
@@ -61,7 +42,7 @@ async def cancel_booking(
     now: datetime,
     by: Caller,
     once: Once,
-    admin_too: bool = False,
+    others_too: bool = False,
     if_match: str | None = None,
 ) -> Booking:
     """Give a booking back; a cancelled one stays as it is. The notice of the policy binds the owner only.
@@ -69,7 +50,7 @@ async def cancel_booking(
     Raises BookingNotFound, Forbidden, TooLateToCancel, Stale.
     """
     async with once.transaction(db) as session:
-        booking = await _own(session, booking_id, by=by, admin_too=admin_too)
+        booking = await _own(session, booking_id, by=by, others_too=others_too)
         if booking.status == "active":
             (booking,) = await lock_bookings(session, [booking])
         check_if_match(if_match, booking.etag, booking.as_json())
@@ -78,15 +59,15 @@ async def cancel_booking(
                 policies = await queries.policies_of(session, booking.resource_nos)
                 rules.check_cancel_notice(booking, policies, now=now)
             booking = await cancel_locked(session, booking, by=by)
+            await promote(session, booking.resource_nos, now=now)
         else:
             await commit_durably(session)
         await once.keep(session, booking)
     return booking
 
 
-@retry_aborted
 async def reschedule_booking(
-    db: Database,
+    door: Door,
     *,
     booking_id: UUID,
     selection: Selection,
@@ -95,27 +76,52 @@ async def reschedule_booking(
     once: Once,
     if_match: str | None = None,
 ) -> Booking:
-    """Move a booking to other slots, all or nothing; it keeps its id and link, and may overlap its own old time.
+    """Move a booking to other slots or seats, all or nothing; it keeps its id and link, and may overlap its own old time.
 
     Raises what cancelling and booking raise, and BookingCancelled.
     """
+    move = partial(_reschedule, door.db, booking_id=booking_id, selection=selection, now=now, by=by, once=once, if_match=if_match)
+    try:
+        return await move(queue=door.queue)
+    except InLine as line:
+        # Those who stand in line came earlier.
+        await serve_line(door.db, line.resource_no)
+        return await move(queue=Queue.PASSED)
+
+
+@retry_aborted
+async def _reschedule(
+    db: Database,
+    *,
+    booking_id: UUID,
+    selection: Selection,
+    now: datetime,
+    by: Caller,
+    once: Once,
+    if_match: str | None,
+    queue: Queue,
+) -> Booking:
     async with once.transaction(db) as session:
         before = await _own(session, booking_id, by=by)
         if before.status != "active":
             raise BookingCancelled
-        request = BookingRequest(before.user_id, selection)
-        seen = await queries.look(session, selection)
-        rules.check_bookable(rules.find_wanted(selection, seen), now=now, ignoring=booking_id)
-        (before,) = await lock_bookings(session, [before], also=seen)
+        wish = Wish(before.user_id, selection, ignoring=booking_id)
+        reach = rules.reach([selection])
+        seen = await queries.look(session, reach, ignoring=booking_id)
+        rules.decide(seen, wish, now=now)
+        (before,) = await lock_bookings(session, [before], also=seen.numbers)
         if before.status != "active":
             raise BookingCancelled
         check_if_match(if_match, before.etag, before.as_json())
         policies = await queries.policies_of(session, before.resource_nos)
         rules.check_cancel_notice(before, policies, now=now)
-        wanted = await lock_wanted(session, request, now=now, by=by, numbers=seen, ignoring=booking_id)
+        wanted = await find_other(session, Taker(wish, by, queue=queue), now=now)
         await claims.release(session, HolderKind.BOOKING, booking_id)
         await queries.move_booking(session, booking_id, wanted)
-        await claims.take(session, wanted.units, Holder(HolderKind.BOOKING, booking_id), refusal=SlotTaken)
+        holder = Holder(HolderKind.BOOKING, booking_id)
+        await claims.take(session, [(unit, holder) for unit in wanted.units], refusal=SlotTaken)
+        # What it gives up is offered only now: its own old time is its own to take again.
+        await promote(session, {*before.resource_nos, *wanted.resources}, now=now)
         (moved,) = await queries.find_bookings(session, [booking_id])
         await outbox.enqueue(session, "booking.rescheduled", booking_id, by=by, before=before.as_json(), after=moved.as_json())
         await once.keep(session, moved)

@@ -12,12 +12,12 @@ from holdfast.db.database import Database
 
 
 async def get_booking(db: Database, *, booking_id: UUID, by: Caller) -> Booking:
-    """A booking, for its owner and for admins. Raises BookingNotFound, Forbidden."""
+    """A booking, for its owner, its hosts and admins. Raises BookingNotFound, Forbidden."""
     async with db.transaction() as session:
         booking = await queries.find_booking(session, booking_id)
     if booking is None:
         raise BookingNotFound
-    if booking.user_id != by.user_id and not by.is_admin:
+    if booking.user_id != by.user_id and not by.is_admin and by.user_id not in booking.host_user_ids:
         raise Forbidden
     return booking
 

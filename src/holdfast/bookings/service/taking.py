@@ -1,242 +1,294 @@
-"""Booking: look, lock, look again, take. With a conference link: hold, ask, confirm."""
+"""Taking: the one way in which anything is booked, held or offered. Lock, look, decide, write: for one taker or for many.
 
-import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+What many takers want of one resource is decided in the order in which they are given, and written by the same few
+statements as what one wants.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import claims, outbox
 from holdfast.accounts.errors import UserNotFound
-from holdfast.accounts.queries import find_user
-from holdfast.adapters.conferencing import DEADLINE_SECONDS, ConferenceFailure, ConferenceProvider, Meeting
-from holdfast.adapters.conferencing.protocol import checked_link
 from holdfast.bookings import queries, rules
-from holdfast.bookings.errors import ConferenceServiceError, SlotTaken
-from holdfast.bookings.rules import Booking, Selection, Wanted
+from holdfast.bookings.errors import InLine, SeatsTaken, SlotTaken
+from holdfast.bookings.rules import Booking, ByQuantity, BySlotIds, Hold, Reach, Wanted, Wish, World
 from holdfast.claims import Holder, HolderKind
-from holdfast.core.callers import Caller
+from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.errors import Refusal, Unauthenticated
 from holdfast.core.ids import new_id
 from holdfast.db import locks
-from holdfast.db.database import Database, retry_aborted
-from holdfast.idempotency import Once
+from holdfast.outbox import Message
 
-#: The provider's deadline and some slack: until then a repeat with the same key is "in progress".
-_BUSY = timedelta(seconds=DEADLINE_SECONDS + 3)
-#: Longer than that, so that the hold never lapses under a request that still runs.
-_HOLD = timedelta(seconds=DEADLINE_SECONDS + 25)
+#: Entries of a line that one settling looks at; what is left, the worker's loop takes up a second later.
+_MOST_PROMOTED = 200
 
-log = structlog.get_logger(__name__)
+
+class Queue(Enum):
+    """How a taker stands to the fair queue: its turn has come (or it was nobody's turn), or where it must wait."""
+
+    PASSED = "passed"
+    BY_POLICY = "policy"
+    OF_ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class BookingRequest:
-    """What somebody wants to book, for whom."""
+class Taker:
+    """Somebody who wants something, and what it becomes: a booking, or a hold of the named origin.
 
-    user_id: UUID
-    selection: Selection
+    `queue` says whether it must wait in line where there is one.
+    `origin` is None for a booking, else `request`, `conference` or `waitlist`; `lasts` is how long such a hold is kept
+    (None: as the policy says). The ids are made before anything is written.
+    """
+
+    wish: Wish
+    by: Caller
+    origin: str | None = None
+    queue: Queue = Queue.PASSED
+    lasts: timedelta | None = None
     title: str | None = None
     notes: str | None = None
-    wants_link: bool = False
+    series_id: UUID | None = None
+    booking_id: UUID = field(default_factory=new_id)
+    hold_id: UUID = field(default_factory=new_id)
+
+    @property
+    def holder_id(self) -> UUID:
+        """What its claims name."""
+        return self.booking_id if self.origin is None else self.hold_id
+
+    def gone(self) -> Refusal:
+        """The refusal where the user is no more."""
+        return Unauthenticated() if self.wish.user_id == self.by.user_id else UserNotFound()
 
 
-async def book(
-    db: Database, conferencing: ConferenceProvider, *, request: BookingRequest, now: datetime, by: Caller, once: Once
-) -> Booking:
-    """Book slots for a user, all or none; for somebody else (the front desk) under the same rules.
+Given = Booking | Hold | Refusal
 
-    Raises UserNotFound, SlotNotFound, RoomNotFound, OutsideSchedule, SlotInPast, TooSoon, TooFarAhead, Closed, SlotTaken,
-    TooManyBookings, AlreadyBookedHere, OverlapsYourBooking, ConferenceServiceError.
+
+async def lock(session: AsyncSession, wanted: Reach, *, also: Iterable[int] = ()) -> None:
+    """Wait for the turn of every resource that is wanted."""
+    numbers = {*wanted.numbers, *also}
+    if wanted.rooms or wanted.events or wanted.published:
+        await locks.resources_by(session, numbers=numbers, ids=[*wanted.rooms, *wanted.events], published=wanted.published)
+    else:
+        await locks.resources(session, numbers)
+
+
+async def take_all(session: AsyncSession, takers: Sequence[Taker], *, now: datetime) -> list[Given]:
+    """What each taker gets, in their order: a booking, a hold, or the reason why not. Nothing is raised for one of many.
+
+    The caller has locked the resources; everything is read afresh here.
     """
-    if not request.wants_link:
-        return await _book_at_once(db, request=request, now=now, by=by, once=once)
-    booking_id, hold_id, wanted = await _hold(db, request=request, now=now, by=by, once=once)
-    try:
-        link = await _ask(conferencing, Meeting(booking_id, request.title, wanted.start, wanted.end))
-    except ConferenceServiceError:
-        await _give_up(db, hold_id, booking_id, wanted, by=by, once=once)
-        raise
-    try:
-        return await _confirm(
-            db,
-            request=request,
-            booking_id=booking_id,
-            hold_id=hold_id,
-            held=wanted,
-            link=link,
-            now=now,
-            by=by,
-            once=once,
-        )
-    except Refusal:
-        await _give_up(db, hold_id, booking_id, wanted, by=by, once=None)
-        raise
+    return await _take_out_of(session, await _settled(session, takers, now=now), takers, now=now)
 
 
-@retry_aborted
-async def _book_at_once(db: Database, *, request: BookingRequest, now: datetime, by: Caller, once: Once) -> Booking:
-    numbers: Iterable[int] | None = None
-    if once.key is None and request.user_id == by.user_id:
-        # What is plainly taken is refused by one read, ten times cheaper than queueing for a lock.
-        seen = await queries.look(db, request.selection)
-        rules.check_bookable(rules.find_wanted(request.selection, seen), now=now)
-        # Whoever waits in a crowd looks once more without a lock: behind the winner, the losers need not queue for it.
-        numbers = None if db.crowded else seen
-    async with once.transaction(db) as session:
-        wanted = await lock_wanted(session, request, now=now, by=by, numbers=numbers)
-        booking = await _insert(session, new_id(), request, wanted, link=None, by=by)
-        await claims.take(session, wanted.units, Holder(HolderKind.BOOKING, booking.id), refusal=SlotTaken)
-        await outbox.enqueue(session, "booking.created", booking.id, by=by, after=booking.as_json())
-        await once.keep(session, booking)
-    return booking
+async def find_other(session: AsyncSession, taker: Taker, *, now: datetime) -> Wanted:
+    """The units that a booking moves to, decided as for a new one. The caller has locked the resources, and writes.
 
-
-async def lock_wanted(
-    session: AsyncSession,
-    request: BookingRequest,
-    *,
-    now: datetime,
-    by: Caller,
-    numbers: Iterable[int] | None = None,
-    also: Iterable[int] = (),
-    ignoring: UUID | None = None,
-    earlier_holds: Iterable[UUID] = (),
-) -> Wanted:
-    """Lock what is wanted (and `also`), look afresh, and refuse what may not be booked; limits last.
-
-    `numbers` are the resources of a look that was made before; `ignoring` is a booking that is moved, `earlier_holds` are
-    holds of the same booking's earlier attempts: both are out of their own way.
+    Raises what `rules.decide` raises.
     """
-    if request.user_id != by.user_id and await find_user(session, request.user_id) is None:
-        raise UserNotFound
-    if numbers is None:
-        seen = await queries.look(session, request.selection)
-        if not earlier_holds:
-            rules.check_bookable(rules.find_wanted(request.selection, seen), now=now, ignoring=ignoring)
-        numbers = seen
-    await locks.resources(session, {*numbers, *also})
-    for hold_id in earlier_holds:
-        await claims.release(session, HolderKind.HOLD, hold_id)
-    wanted = rules.find_wanted(request.selection, await queries.look(session, request.selection))
-    rules.check_bookable(wanted, now=now, ignoring=ignoring)
-    await _release_lapsed(session, wanted, by=by)
-    if wanted.counts_per_user:
-        await locks.user(session, request.user_id)
-        rules.check_limits(wanted, await queries.count_ahead(session, request.user_id, ignoring=ignoring))
-        clear = rules.periods_to_keep_clear(wanted)
-        if clear:
-            rules.check_overlaps(await queries.bookings_during(session, request.user_id, clear, ignoring=ignoring))
-    return wanted
+    world = await _settled(session, [taker], now=now)
+    if await _look_ahead(session, world, [taker]):
+        raise taker.gone()
+    return rules.decide(world, taker.wish, now=now)
 
 
-async def _release_lapsed(session: AsyncSession, wanted: Wanted, *, by: Caller) -> None:
-    """Lapsed holds in the way are released before anything is taken: the constraint does not know the time."""
-    in_the_way = [
-        claim
-        for slot in wanted.slots
-        for claim in wanted.resources[slot.resource_no].taken
-        if claim.lapsed and claim.start < slot.end and slot.start < claim.end
-    ]
-    lapsed = await claims.release_lapsed(session, in_the_way)
-    if lapsed:
-        await queries.end_holds(session, lapsed)
-        for hold_id in lapsed:
-            await outbox.enqueue(session, "hold.lapsed", hold_id, by=by)
+async def _settled(session: AsyncSession, takers: Sequence[Taker], *, now: datetime) -> World:
+    """What the takers want, read under the lock, once lapsed holds in the way are released and those who wait are served."""
+    wanted = rules.reach(taker.wish.selection for taker in takers)
+    # Of one who moves, the seats count as free; nobody moves in company.
+    ignoring = takers[0].wish.ignoring if len(takers) == 1 else None
+    world = await queries.look(session, wanted, ignoring=ignoring)
+    for taker in takers:
+        check_line(world, taker)
+    to_settle = world.to_settle(_plain_units(world, takers))
+    if to_settle:
+        await settle(session, to_settle, now=now, also={taker.wish.user_id for taker in takers})
+        world = await queries.look(session, wanted, ignoring=ignoring)
+    return world
 
 
-async def _insert(
-    session: AsyncSession, booking_id: UUID, request: BookingRequest, wanted: Wanted, *, link: str | None, by: Caller
-) -> Booking:
-    booking = await queries.insert_booking(
+def check_line(world: World, taker: Taker) -> None:
+    """Raise InLine where the taker must wait in line first."""
+    if taker.queue is not Queue.PASSED:
+        line = world.line(of_all=taker.queue is Queue.OF_ALL)
+        if line is not None:
+            raise InLine(line)
+
+
+def _plain_units(world: World, takers: Sequence[Taker]) -> Iterable[claims.Unit]:
+    """The slots that the takers mean, whether or not they may be had."""
+    for taker in takers:
+        if isinstance(taker.wish.selection, BySlotIds | rules.ByPeriod | rules.ByTime):
+            try:
+                yield from rules.find_wanted(world, taker.wish.selection).units
+            except Refusal:
+                continue
+
+
+async def _take_out_of(session: AsyncSession, world: World, takers: Sequence[Taker], *, now: datetime) -> list[Given]:
+    gone = await _look_ahead(session, world, takers)
+    accepted: dict[UUID, tuple[Taker, Wanted]] = {}
+    given: dict[UUID, Given] = {}
+    for taker in takers:
+        key = taker.holder_id
+        if taker.wish.user_id in gone:
+            given[key] = taker.gone()
+            continue
+        try:
+            wanted = rules.decide(world, taker.wish, now=now)
+        except Refusal as refusal:
+            given[key] = refusal
+            continue
+        world.give(taker.wish.user_id, wanted, key, held=taker.origin is not None)
+        accepted[key] = (taker, wanted)
+    given.update(await _write(session, accepted))
+    return [given[taker.holder_id] for taker in takers]
+
+
+async def _look_ahead(session: AsyncSession, world: World, takers: Sequence[Taker]) -> set[UUID]:
+    """Lock the users and read what they have ahead, where a limit counts; returns those who are gone."""
+    policies = [resource.policy for resource in world.resources.values()]
+    policies += [event.policy for event in world.events.values()]
+    if not any(policy.counts_per_user for policy in policies) and all(taker.origin is None for taker in takers):
+        return set()
+    ignoring = {taker.wish.user_id: taker.wish.ignoring for taker in takers}
+    active = await locks.users(session, ignoring)
+    world.ahead = await queries.look_ahead(
         session,
-        booking_id=booking_id,
-        user_id=request.user_id,
-        wanted=wanted,
-        title=request.title,
-        notes=request.notes,
-        conference_link=link,
+        ignoring,
+        with_held=any(taker.wish.as_hold for taker in takers),
+        with_periods=any(policy.overlaps_allowed is False for policy in policies),
     )
-    if booking is None:
-        raise Unauthenticated if request.user_id == by.user_id else UserNotFound
-    return booking
+    return set(ignoring) - active
 
 
-@retry_aborted
-async def _hold(db: Database, *, request: BookingRequest, now: datetime, by: Caller, once: Once) -> tuple[UUID, UUID, Wanted]:
-    """Hold the units for longer than the provider's deadline: booking id, hold id, what is held."""
-    hold_id = new_id()
-    async with once.transaction(db) as session:
-        # After a crash or a failure the provider is asked with the same id, so that it makes no second link.
-        booking_id = once.booking_id or new_id()
-        earlier = await queries.holds_for(session, booking_id) if once.booking_id else []
-        wanted = await lock_wanted(session, request, now=now, by=by, earlier_holds=earlier)
-        if earlier:
-            await queries.end_holds(session, earlier)
-        expires_at = await queries.insert_hold(
-            session, hold_id=hold_id, user_id=request.user_id, booking_id=booking_id, lasts=_HOLD
+async def _write(session: AsyncSession, accepted: Mapping[UUID, tuple[Taker, Wanted]]) -> dict[UUID, Given]:
+    """Holds, bookings, claims and outbox messages of those who get something."""
+    if not accepted:
+        return {}
+    given: dict[UUID, Given] = {}
+    holders: dict[UUID, Holder] = {}
+    held = [(taker, wanted) for taker, wanted in accepted.values() if taker.origin is not None]
+    if held:
+        ends = await queries.insert_holds(session, [_new_hold(taker, wanted) for taker, wanted in held])
+        for taker, wanted in held:
+            given[taker.hold_id] = _hold(taker, wanted, ends[taker.hold_id])
+            holders[taker.hold_id] = Holder(HolderKind.HOLD, taker.hold_id, ends[taker.hold_id])
+    booked = [(taker, wanted) for taker, wanted in accepted.values() if taker.origin is None]
+    if booked:
+        made = await queries.insert_bookings(
+            session,
+            [
+                queries.NewBooking(
+                    taker.booking_id, taker.wish.user_id, wanted, taker.title, taker.notes, series_id=taker.series_id
+                )
+                for taker, wanted in booked
+            ],
         )
-        await claims.take(session, wanted.units, Holder(HolderKind.HOLD, hold_id, expires_at), refusal=SlotTaken)
-        await outbox.enqueue(session, "hold.created", hold_id, by=by)
-        await once.keep_booking(session, booking_id, busy_for=_BUSY)
-    return booking_id, hold_id, wanted
+        for taker, _ in booked:
+            booking = made.get(taker.booking_id)
+            given[taker.booking_id] = booking or taker.gone()
+            if booking is not None:
+                holders[taker.booking_id] = Holder(HolderKind.BOOKING, taker.booking_id)
+    units = [(unit, holders[key]) for key, (_, wanted) in accepted.items() if key in holders for unit in wanted.units]
+    if units:
+        await claims.take(session, units, refusal=SeatsTaken if units[0][0].seat_no else SlotTaken)
+    await outbox.enqueue_all(session, [_message(accepted[key][0], one) for key, one in given.items() if key in holders])
+    return given
 
 
-async def _ask(conferencing: ConferenceProvider, meeting: Meeting) -> str:
-    """A link, with nothing held open meanwhile. Raises ConferenceServiceError, whatever the provider does."""
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS + 1):
-            return checked_link(await conferencing.create_link(meeting))
-    except (ConferenceFailure, TimeoutError) as failure:
-        log.warning("conference.failed", booking_id=str(meeting.booking_id), reason=str(failure) or "too slow")
-        raise ConferenceServiceError from failure
-    except Exception as failure:
-        # A provider may be anybody's plug-in: whatever it raises is a failed provider, not a failed service.
-        log.exception("conference.broken", booking_id=str(meeting.booking_id))
-        raise ConferenceServiceError from failure
+def _new_hold(taker: Taker, wanted: Wanted) -> tuple[UUID, UUID, UUID, str, timedelta]:
+    offered = taker.origin == "waitlist"
+    lasts = taker.lasts or min(policy.offer_for if offered else policy.hold_for for policy in wanted.policies)
+    return taker.hold_id, taker.wish.user_id, taker.booking_id, taker.origin or "request", lasts
 
 
-@retry_aborted
-async def _confirm(
-    db: Database,
-    *,
-    request: BookingRequest,
-    booking_id: UUID,
-    hold_id: UUID,
-    held: Wanted,
-    link: str,
-    now: datetime,
-    by: Caller,
-    once: Once,
-) -> Booking:
-    async with once.transaction(db, resuming=True) as session:
-        await locks.resources(session, held.resources)
-        if not await queries.hold_is_live(session, hold_id):
-            # Closed over, or this process slept: say what is in the way now, if anything is.
-            seen = await queries.look(session, request.selection)
-            rules.check_bookable(rules.find_wanted(request.selection, seen), now=now)
-            raise ConferenceServiceError
-        booking = await _insert(session, booking_id, request, held, link=link, by=by)
-        if await claims.turn_hold_into_booking(session, hold_id=hold_id, booking_id=booking_id) != len(held.slots):
-            # The hold is live and this is its resources' lock, so its claims are there: else nothing may be committed.
-            raise ConferenceServiceError
-        await queries.end_holds(session, [hold_id])
-        await outbox.enqueue(session, "booking.created", booking_id, by=by, after=booking.as_json())
-        await once.keep(session, booking)
-    return booking
+def _hold(taker: Taker, wanted: Wanted, expires_at: datetime) -> Hold:
+    return Hold(
+        id=taker.hold_id,
+        user_id=taker.wish.user_id,
+        booking_id=taker.booking_id,
+        origin=taker.origin or "request",
+        kind=wanted.kind,
+        units=wanted.booked_units(),
+        start=wanted.start,
+        end=wanted.end,
+        expires_at=expires_at,
+        extended_at=None,
+        outcome=None,
+        live=True,
+    )
 
 
-@retry_aborted
-async def _give_up(db: Database, hold_id: UUID, booking_id: UUID, held: Wanted, *, by: Caller, once: Once | None) -> None:
-    """Release the hold; with `once`, a repeat may begin at once, with the same booking id."""
-    async with db.transaction() as session:
-        await locks.resources(session, held.resources)
-        await claims.release(session, HolderKind.HOLD, hold_id)
-        if await queries.end_holds(session, [hold_id]):
-            # Not where a closure has released it, or a commit of unknown outcome used it.
-            await outbox.enqueue(session, "hold.released", hold_id, by=by)
-        if once is not None:
-            await once.keep_booking(session, booking_id, busy_for=timedelta(0))
+def _message(taker: Taker, given: Given) -> Message:
+    assert not isinstance(given, Refusal)  # noqa: S101 - only what was given has claims
+    if isinstance(given, Booking):
+        return Message("booking.created", given.id, taker.by, after=given.as_json())
+    return Message("hold.created", given.id, taker.by, after={**given.as_json(), "userId": str(given.user_id)})
+
+
+async def settle(session: AsyncSession, resource_nos: Iterable[int], *, now: datetime, also: Iterable[UUID] = ()) -> None:
+    """Release the lapsed holds of locked resources, and offer what is free to those who wait.
+
+    Asked for by whoever is about to take from these resources, and by the worker's loop. `also` are users whose rows the
+    caller will lock: all are locked at once, in one order.
+    """
+    numbers = set(resource_nos)
+    lapsed = await claims.release_lapsed(session, numbers)
+    if lapsed:
+        await end_lapsed(session, lapsed)
+    await promote(session, numbers, now=now, also=also)
+
+
+async def end_lapsed(session: AsyncSession, hold_ids: Sequence[UUID]) -> None:
+    """Say of released holds, and of the offers that they were, that they have lapsed."""
+    ended = await queries.end_holds(session, hold_ids, "lapsed")
+    offers = await queries.end_offers(session, hold_ids, "lapsed")
+    await outbox.enqueue_all(
+        session,
+        [
+            *(Message("hold.lapsed", hold_id, SYSTEM) for hold_id in ended),
+            *(Message("waitlist.lapsed", entry_id, SYSTEM) for entry_id, _ in offers),
+        ],
+    )
+
+
+async def promote(session: AsyncSession, resource_nos: Iterable[int], *, now: datetime, also: Iterable[UUID] = ()) -> None:
+    """Offer what is free of locked resources to those who wait, in their order: a hold, or at once a booking.
+
+    The last thing that a transaction does which gives something back. Who would exceed a limit keeps their place.
+    """
+    waiting = await queries.fitting_entries(session, resource_nos, limit=_MOST_PROMOTED)
+    if not waiting:
+        return
+    await locks.users(session, {*(entry.user_id for entry in waiting), *also})
+    takers = [_taker_of(entry) for entry in waiting]
+    world = await queries.look(session, rules.reach(taker.wish.selection for taker in takers))
+    given = await _take_out_of(session, world, takers, now=now)
+    messages = []
+    for entry, one in zip(waiting, given, strict=True):
+        if isinstance(one, Hold):
+            await queries.mark_offered(session, entry.id, one.id)
+            messages.append(Message("waitlist.offered", entry.id, SYSTEM, after=(await _entry_json(session, entry.id))))
+        elif isinstance(one, Booking):
+            await queries.mark_booked(session, entry.id, one.id)
+            messages.append(Message("waitlist.booked", entry.id, SYSTEM, after=(await _entry_json(session, entry.id))))
+    await outbox.enqueue_all(session, messages)
+
+
+async def _entry_json(session: AsyncSession, entry_id: UUID) -> dict[str, object]:
+    entry = await queries.find_entry(session, entry_id)
+    assert entry is not None  # noqa: S101 - entries are never deleted
+    return entry.as_json()
+
+
+def _taker_of(entry: queries.Waiting) -> Taker:
+    selection = ByQuantity(entry.resource_id, entry.quantity) if entry.slot_id is None else BySlotIds((entry.slot_id,))
+    origin = None if entry.auto_book else "waitlist"
+    wish = Wish(entry.user_id, selection, as_hold=not entry.auto_book)
+    return Taker(wish, SYSTEM, origin=origin)

@@ -1,31 +1,42 @@
-"""The routes of taking and giving back (api.md sections 2 and 3), each at its contract path too."""
+"""The routes of bookings (api.md section 3), each at its contract path too."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from holdfast.bookings import schemas, service
-from holdfast.bookings.rules import Booking, Closure
+from holdfast.bookings.errors import InLine
+from holdfast.bookings.router.door import door_of
+from holdfast.bookings.rules import Booking, Ticket
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
+from holdfast.core.callers import Caller
+from holdfast.idempotency import Once
 from holdfast.web.access import AdminCaller, AnyCaller, UserCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import Id, Instant, PathId, Text
 from holdfast.web.once import OnceDep
-from holdfast.web.openapi import changes, reads, reads_one, refusals
+from holdfast.web.openapi import changes, reads, reads_one
 from holdfast.web.paging import OptionalPageDep, PageDep, cursor_answer, page_answer
 from holdfast.web.preconditions import IfMatch, conditional
 from holdfast.web.routing import Route, at_both_paths
-from holdfast.web.state import DatabaseDep, StateDep
+from holdfast.web.state import DatabaseDep, State, StateDep
 
 router = APIRouter(route_class=Route, tags=["bookings"])
-closures = APIRouter(route_class=Route, tags=["rooms"])
-account = APIRouter(route_class=Route, tags=["accounts"])
 
 Status = Annotated[Literal["active", "cancelled"] | None, Query()]
 From = Annotated[Instant | None, Query(alias="from", description="Bookings that begin then or later.")]
 To = Annotated[Instant | None, Query(alias="to", description="Bookings that begin before that.")]
+
+
+_IN_LINE: dict[int | str, dict[str, Any]] = {
+    202: {"description": "In line: `Location` says where to look.", "model": schemas.RequestAnswer}
+}
+Prefer = Annotated[
+    Annotated[str, Text(200)] | None,
+    Header(description="`respond-async`: do not wait for your turn in a fair queue, answer 202 at once (RFC 7240)."),
+]
 
 
 def _shown(booking: Booking) -> Answer:
@@ -36,10 +47,11 @@ def _created(booking: Booking) -> Answer:
     return answer({"booking": booking.as_json()}, status=201, location=f"/bookings/{booking.id}", etag=booking.etag)
 
 
-def _request(body: schemas.NewBooking, user_id: UUID) -> service.BookingRequest:
-    return service.BookingRequest(
+def _wanted(body: schemas.NewBooking, user_id: UUID) -> service.NewBooking:
+    return service.NewBooking(
         user_id=user_id,
-        selection=body.selection(),
+        selection=None if body.holdToken is not None else body.selection(),
+        hold_id=body.holdToken,
         title=body.title,
         notes=body.notes,
         wants_link=bool(body.createConferenceLink),
@@ -52,43 +64,70 @@ def _request(body: schemas.NewBooking, user_id: UUID) -> service.BookingRequest:
     "/bookings/create",
     method="POST",
     operation_id="createBooking",
-    summary="Book one slot, several, or a stretch of time",
-    responses=changes(schemas.BookingAnswer, 404, 502, status=201),
+    summary="Book one slot, several, a stretch of time, seats, or what you hold",
+    responses={**changes(schemas.BookingAnswer, 404, 410, 502, status=201), **_IN_LINE},
     status_code=201,
 )
-async def create_booking(body: schemas.NewBooking, caller: UserCaller, state: StateDep, once: OnceDep) -> Response:
-    """For users. A taken slot is 409 `SLOT_ALREADY_BOOKED`, with free slots of the same room and date nearby."""
-    booking = await service.book(
-        state.db,
-        state.conferencing,
-        request=_request(body, caller.own_id),
-        now=clock.now(),
-        by=caller,
-        once=once.answering(_created),
-    )
-    return send(_created(booking))
+async def create_booking(
+    request: Request,
+    body: schemas.NewBooking,
+    caller: UserCaller,
+    state: StateDep,
+    once: OnceDep,
+    prefer: Prefer = None,
+) -> Response:
+    """For users. A taken slot is 409 `SLOT_ALREADY_BOOKED`, with free slots of the same room and date nearby.
+
+    Where the resource has a fair queue, it waits for its turn: 202 with `Prefer: respond-async`, or after ten seconds.
+    """
+    return await _book(request, state, _wanted(body, caller.own_id), caller, once, prefer)
 
 
 @router.post(
     "/users/{user_id}/bookings",
     operation_id="createBookingForUser",
     summary="Book on behalf of a user (the front desk)",
-    responses=changes(schemas.BookingAnswer, 404, 502, status=201),
+    responses={**changes(schemas.BookingAnswer, 404, 410, 502, status=201), **_IN_LINE},
     status_code=201,
 )
 async def create_booking_for_user(
-    user_id: PathId, body: schemas.NewBooking, caller: AdminCaller, state: StateDep, once: OnceDep
+    request: Request,
+    user_id: PathId,
+    body: schemas.NewBooking,
+    caller: AdminCaller,
+    state: StateDep,
+    once: OnceDep,
+    prefer: Prefer = None,
 ) -> Response:
     """For admins; the user's limits hold here too."""
-    booking = await service.book(
-        state.db,
-        state.conferencing,
-        request=_request(body, user_id),
-        now=clock.now(),
-        by=caller,
-        once=once.answering(_created),
-    )
-    return send(_created(booking))
+    return await _book(request, state, _wanted(body, user_id), caller, once, prefer)
+
+
+async def _book(
+    request: Request, state: State, wanted: service.NewBooking, caller: Caller, once: Once, prefer: str | None
+) -> Response:
+    answering = once.answering(_booked_or_waiting)
+    door = door_of(state)
+    try:
+        booked: Booking | Ticket = await service.book(door, wanted=wanted, now=clock.now(), by=caller, once=answering)
+    except InLine as line:
+        patience = service.Patience(_asks_for_async(prefer), request.is_disconnected)
+        booked = await service.book_in_turn(
+            door, line=line.resource_no, wanted=wanted, by=caller, once=answering, patience=patience
+        )
+    return send(_booked_or_waiting(booked))
+
+
+def _asks_for_async(prefer: str | None) -> bool:
+    """Whether the `Prefer` header (RFC 7240) names respond-async."""
+    return any(one.split(";")[0].strip().lower() == "respond-async" for one in (prefer or "").split(","))
+
+
+def _booked_or_waiting(booked: Booking | Ticket) -> Answer:
+    if isinstance(booked, Ticket):
+        location = f"/booking-requests/{booked.id}"
+        return answer({"bookingRequest": booked.as_json()}, status=202, location=location)
+    return _created(booked)
 
 
 @at_both_paths(
@@ -108,6 +147,8 @@ async def list_bookings(
     status: Status = None,
     user_id: Annotated[Id | None, Query(alias="userId")] = None,
     room_id: Annotated[Id | None, Query(alias="roomId")] = None,
+    host_id: Annotated[Id | None, Query(alias="hostId")] = None,
+    event_id: Annotated[Id | None, Query(alias="eventId")] = None,
     start: From = None,
     end: To = None,
     cursor: Annotated[
@@ -116,7 +157,13 @@ async def list_bookings(
     ] = None,
 ) -> Response:
     """For admins; newest first."""
-    filters = {"status": status, "user_id": user_id, "resource_id": room_id, "start": start, "end": end}
+    filters = {
+        "status": status,
+        "user_id": user_id,
+        "resource_ids": [one for one in (room_id, host_id, event_id) if one is not None],
+        "start": start,
+        "end": end,
+    }
     if cursor is not None:
         found, following = await service.walk_bookings(db, cursor=cursor, limit=page.size, **filters)
         return send(cursor_answer(request, "bookings", [one.as_json() for one in found], following))
@@ -168,7 +215,7 @@ async def list_my_bookings(
     responses=reads_one(schemas.BookingAnswer, 400, 403, 404),
 )
 async def get_booking(booking_id: PathId, request: Request, caller: AnyCaller, db: DatabaseDep) -> Response:
-    """For its owner and for admins."""
+    """For its owner, the host whose time it takes, and admins."""
     return conditional(request, _shown(await service.get_booking(db, booking_id=booking_id, by=caller)))
 
 
@@ -187,7 +234,7 @@ async def cancel_booking(booking_id: PathId, caller: UserCaller, db: DatabaseDep
 @router.delete(
     "/bookings/{booking_id}",
     operation_id="deleteBooking",
-    summary="Cancel a booking as its owner or as an admin",
+    summary="Cancel a booking as its owner, its host or an admin",
     responses=changes(schemas.BookingAnswer, 404, 412),
 )
 async def delete_booking(
@@ -200,7 +247,7 @@ async def delete_booking(
         now=clock.now(),
         by=caller,
         once=once.answering(_shown),
-        admin_too=True,
+        others_too=True,
         if_match=if_match,
     )
     return send(_shown(booking))
@@ -216,13 +263,13 @@ async def reschedule_booking(
     booking_id: PathId,
     body: schemas.Move,
     caller: UserCaller,
-    db: DatabaseDep,
+    state: StateDep,
     once: OnceDep,
     if_match: IfMatch = None,
 ) -> Response:
     """All or nothing: it has the new time, or keeps the old one. May overlap its own old time."""
     booking = await service.reschedule_booking(
-        db,
+        door_of(state),
         booking_id=booking_id,
         selection=body.selection(),
         now=clock.now(),
@@ -257,85 +304,3 @@ async def change_booking(
         once=once.answering(_shown),
     )
     return send(_shown(booking))
-
-
-@closures.post(
-    "/rooms/{room_id}/closures",
-    operation_id="closeRoom",
-    summary="Close a room for a time",
-    responses=changes(schemas.ClosureAnswer, 404, status=201),
-    status_code=201,
-)
-async def close_room(room_id: PathId, body: schemas.NewClosure, caller: AdminCaller, db: DatabaseDep, once: OnceDep) -> Response:
-    """409 `BOOKINGS_IN_THE_WAY` names what stands there; `cancelBookings: true` cancels it in the same transaction."""
-
-    def created(closure: Closure) -> Answer:
-        location = f"/rooms/{room_id}/closures/{closure.id}"
-        return answer({"closure": closure.as_json()}, status=201, location=location)
-
-    closure = await service.close_room(
-        db,
-        room_id=room_id,
-        start=body.start,
-        end=body.end,
-        reason=body.reason,
-        cancel_bookings=body.cancelBookings,
-        now=clock.now(),
-        by=caller,
-        once=once.answering(created),
-    )
-    return send(created(closure))
-
-
-@closures.get(
-    "/rooms/{room_id}/closures",
-    operation_id="listClosures",
-    summary="A room's closures",
-    responses=reads(schemas.ClosuresAnswer, 400, 403, 404),
-)
-async def list_closures(room_id: PathId, request: Request, _caller: AdminCaller, db: DatabaseDep, page: PageDep) -> Response:
-    """Soonest first, past ones too."""
-    found, total = await service.list_closures(db, room_id=room_id, offset=page.offset, limit=page.size)
-    return send(page_answer(request, "closures", [closure.as_json() for closure in found], page, total))
-
-
-@closures.delete(
-    "/rooms/{room_id}/closures/{closure_id}",
-    operation_id="reopenRoom",
-    summary="Delete a closure",
-    responses={204: {"description": "Open again."}, **refusals(400, 401, 403, 404, 409, 422)},
-    status_code=204,
-)
-async def reopen_room(room_id: PathId, closure_id: PathId, caller: AdminCaller, db: DatabaseDep, once: OnceDep) -> Response:
-    """The time can be booked again from then on."""
-
-    def reopened(_nothing: None) -> Answer:
-        return Answer(204)
-
-    await service.reopen_room(db, room_id=room_id, closure_id=closure_id, by=caller, once=once.answering(reopened))
-    return send(reopened(None))
-
-
-@account.delete(
-    "/users/me",
-    operation_id="deleteMe",
-    summary="Delete your account",
-    responses={204: {"description": "Deleted."}, **refusals(400, 401, 404, 409, 412, 422)},
-    status_code=204,
-)
-async def delete_me(caller: AnyCaller, state: StateDep, once: OnceDep, if_match: IfMatch = None) -> Response:
-    """Future bookings are cancelled, all tokens end, name, e-mail and password are emptied; past bookings stay."""
-
-    def deleted(_nothing: None) -> Answer:
-        return Answer(204)
-
-    await service.end_account(
-        state.db,
-        state.revocations,
-        user_id=caller.own_id,
-        if_match=if_match,
-        now=clock.now(),
-        by=caller,
-        once=once.answering(deleted),
-    )
-    return send(deleted(None))

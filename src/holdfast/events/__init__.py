@@ -1,0 +1,1 @@
+"""Events: what there is to book at one time, seat by seat."""

@@ -1,0 +1,1 @@
+"""Hosts: users who offer their time, by a schedule or slot by slot."""
