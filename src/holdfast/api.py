@@ -18,6 +18,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     taking.holds,
     taking.waitlist,
     taking.requests,
+    taking.series,
     events,
     taking.seats,
     availability,

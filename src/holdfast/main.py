@@ -111,6 +111,7 @@ def build_app(state: State) -> FastAPI:
             {"name": "hosts", "description": "People who offer their time."},
             {"name": "events", "description": "Seats of events."},
             {"name": "bookings", "description": "Taking and giving back."},
+            {"name": "series", "description": "Bookings that repeat."},
             {"name": "holds", "description": "Keeping something for a while before booking it."},
             {"name": "waitlist", "description": "Waiting for what is taken."},
             {"name": "operations", "description": "How the service is."},

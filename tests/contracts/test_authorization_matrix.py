@@ -95,6 +95,17 @@ class Stage:
         assert made.status_code == 201, made.text
         return str(made.json()["entry"]["id"])
 
+    async def ticket(self) -> str:
+        """The user waits for their turn at a room; written where it is stored, as a turn is over in milliseconds."""
+        room, ticket = await self.room(), uuid4()
+        await self.api.db.fetch(
+            "INSERT INTO booking_requests (id, resource_no, user_id, request) SELECT $1, no, $2, '{}' FROM resources WHERE id = $3",
+            ticket,
+            self.user.id,
+            UUID(room),
+        )
+        return str(ticket)
+
 
 Request = tuple[str, dict[str, Any]]
 Prepare = Callable[[Stage], Awaitable[Request]]
@@ -203,6 +214,13 @@ def of_entry(path: str) -> Prepare:
     return prepare
 
 
+def of_ticket(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.ticket()), {}
+
+    return prepare
+
+
 async def of_wait(stage: Stage) -> Request:
     return "/waitlist", {"json": {"eventId": await stage.event()}}
 
@@ -240,6 +258,10 @@ def day() -> dict[str, str]:
     return {"date": tomorrow()}
 
 
+def stretch() -> dict[str, Any]:
+    return {"from": f"{tomorrow()}T09:00:00Z", "to": f"{tomorrow()}T12:00:00Z", "minutes": 30}
+
+
 def closing() -> dict[str, Any]:
     return {"start": f"{tomorrow()}T01:00:00Z", "end": f"{tomorrow()}T02:00:00Z"}
 
@@ -266,6 +288,10 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/users/{user_id}"): Row(of_user("/users/{}"), 403, 403, 200),
     ("PATCH", "/users/{user_id}"): Row(of_user("/users/{}", json={"status": "suspended"}), 403, 403, 200),
     ("POST", "/users/{user_id}/bookings"): Row(of_slot("/users/{}/bookings"), 403, 403, 201),
+    ("GET", "/availability"): Row(plain("/availability", params=stretch()), 200, 200, 200),
+    ("GET", "/booking-requests/my"): Row(plain("/booking-requests/my"), 200, 200, 403),
+    ("GET", "/booking-requests/{request_id}"): Row(of_ticket("/booking-requests/{}"), 200, 403, 403),
+    ("DELETE", "/booking-requests/{request_id}"): Row(of_ticket("/booking-requests/{}"), 204, 403, 403),
     ("GET", "/rooms"): Row(plain("/rooms"), 200, 200, 200),
     ("GET", "/rooms/list"): Row(plain("/rooms/list"), 200, 200, 200),
     ("POST", "/rooms"): Row(plain("/rooms", json={"name": "New"}), 403, 403, 201),

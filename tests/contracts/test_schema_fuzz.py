@@ -59,6 +59,7 @@ SEMANTIC = {
         "GET /rooms/{room_id}/slots/list",
         "GET /hosts/{host_id}/slots",
     ],
+    "from must be before to": ["GET /availability"],
     "a cursor is opaque, and only one that was given out is taken": ["GET /bookings", "GET /bookings/list"],
     "a taken e-mail is 400 by the room contract": ["POST /register"],
     "which names are time zones, the time zone data say": [
@@ -73,6 +74,8 @@ SEMANTIC = {
 }
 #: 412: `If-Match` of another version. 422: a key that comes with another request. Both are answers to valid requests.
 ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429", "5xx"]
+#: 413: twenty thousand seats fit into a body, and what has more items than that may well not. 5xx is another check's.
+REJECTED = ["400", "401", "403", "404", "405", "409", "412", "413", "422", "5xx"]
 
 
 def config() -> SchemathesisConfig:
@@ -90,7 +93,10 @@ def config() -> SchemathesisConfig:
         {
             "seed": SEED,
             "generation": {"max-examples": CASES},
-            "checks": {"positive_data_acceptance": {"expected-statuses": ACCEPTED}},
+            "checks": {
+                "positive_data_acceptance": {"expected-statuses": ACCEPTED},
+                "negative_data_rejection": {"expected-statuses": REJECTED},
+            },
             "output": {"sanitization": {"enabled": False}},
             "operations": operations,
         }

@@ -96,7 +96,7 @@ async def test_control_claims_that_are_not_written_or_not_deleted_now_and_then_a
     """Three in ten: the real service, over real HTTP, on a database that forgets a claim, or a claim's end."""
     await eye.execute(_SWALLOW)
     await eye.execute(f"CREATE TRIGGER swallow BEFORE {event} ON claims FOR EACH ROW EXECUTE FUNCTION swallow()")
-    report = await _verified(server, Plan(clients=20, operations=600, holds=False))
+    report = await _verified(server, Plan(clients=20, operations=500, holds=False, slots=3))
     assert report.verdict.anomalies, report.describe()
     assert "No order explains" in report.describe()
 
@@ -112,7 +112,9 @@ async def test_control_without_lock_and_constraint_the_race_itself_is_found(
     monkeypatch.setattr(locks, "resources", nothing)
     await arena.eye.execute("ALTER TABLE claims DROP CONSTRAINT claims_never_overlap")
     transport = arena.api.client._transport
-    history = await record("http://holdfast.test", Plan(clients=20, operations=1000, holds=False, rooms=1), transport=transport)
+    history = await record(
+        "http://holdfast.test", Plan(clients=20, operations=600, holds=False, rooms=1, slots=3), transport=transport
+    )
     verdict = check(history)
     assert verdict.anomalies, verdict.describe()
     assert {anomaly.culprit.kind for anomaly in verdict.anomalies} <= {Kind.BOOK, Kind.RESCHEDULE, Kind.READ}

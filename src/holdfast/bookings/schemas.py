@@ -189,6 +189,69 @@ class NewWait(EventWait):
         return BySlotIds((self.slotId,))
 
 
+Rule = Annotated[str, Text(500, blank=False)]
+
+
+class SeriesTimes(Body):
+    """What is repeated in which room: the first occurrence, and an RFC 5545 rule that says when it ends."""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "roomId": _ROOM,
+                    "start": "2030-01-07T09:00:00Z",
+                    "end": "2030-01-07T10:00:00Z",
+                    "recurrence": "FREQ=WEEKLY;BYDAY=MO,WE;COUNT=10",
+                }
+            ]
+        }
+    }
+
+    roomId: Id
+    start: Instant
+    end: Instant
+    recurrence: Rule = Field(description="RRULE of RFC 5545, section 3.3.10; at most 366 occurrences.")
+    title: Title | None = None
+    notes: Notes | None = None
+
+    @model_validator(mode="after")
+    def _forwards(self) -> "SeriesTimes":
+        if self.start >= self.end:
+            msg = "end must be after start"
+            raise ValueError(msg)
+        if (self.end - self.start).days >= MAX_DAYS:
+            msg = f"a booking spans at most {MAX_DAYS} days"
+            raise ValueError(msg)
+        return self
+
+
+class NewSeries(SeriesTimes):
+    """A series to be."""
+
+    onConflict: Literal["fail", "skip"] = Field("fail", description="`skip`: book the occurrences that can be had.")
+
+
+class SeriesCancel(Body):
+    """Which bookings of the series."""
+
+    from_: Instant | None = Field(None, alias="from", description="Those that begin then or later; all that are ahead.")
+
+
+class SeriesMove(SeriesCancel):
+    """Where the first of them moves to."""
+
+    start: Instant
+    end: Instant
+
+    @model_validator(mode="after")
+    def _forwards(self) -> "SeriesMove":
+        if self.start >= self.end or (self.end - self.start).days >= MAX_DAYS:
+            msg = f"end must be after start, by at most {MAX_DAYS} days"
+            raise ValueError(msg)
+        return self
+
+
 class BookingChange(Body):
     """What is to change; what is not named stays, null takes it away."""
 
@@ -354,3 +417,46 @@ class RequestsAnswer(BaseModel):
     """Booking requests."""
 
     bookingRequests: list[RequestShape]
+
+
+class ReasonShape(BaseModel):
+    """Why an occurrence cannot be had: the refusal that booking it by itself would meet."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class OccurrenceShape(BaseModel):
+    """A time that the rule makes."""
+
+    start: str = Field(json_schema_extra={"format": "date-time"})
+    end: str = Field(json_schema_extra={"format": "date-time"})
+    status: Literal["free", "conflict"]
+    reason: ReasonShape | None = None
+
+
+class PreviewAnswer(BaseModel):
+    """Every occurrence."""
+
+    occurrences: list[OccurrenceShape]
+
+
+class SeriesShape(BaseModel):
+    """A series: its rule, and the first occurrence that it counts from."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    userId: str = Field(json_schema_extra={"format": "uuid"})
+    roomId: str = Field(json_schema_extra={"format": "uuid"})
+    recurrence: str
+    start: str = Field(json_schema_extra={"format": "date-time"})
+    end: str = Field(json_schema_extra={"format": "date-time"})
+    createdAt: str = Field(json_schema_extra={"format": "date-time"})
+
+
+class SeriesAnswer(BaseModel):
+    """A series, the bookings that the request was about, and the occurrences that were left out."""
+
+    series: SeriesShape
+    bookings: list[BookingShape]
+    skipped: list[OccurrenceShape]

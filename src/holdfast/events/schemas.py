@@ -1,5 +1,6 @@
 """What the event routes take and give."""
 
+import json
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -7,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, mo
 
 from holdfast.events.rules import MAX_SEATS_A_CALL, NewSeat, seats_of_count, seats_of_labels, seats_of_sections
 from holdfast.resources.schemas import PolicyFields, PolicyShape
-from holdfast.web.fields import Body, Instant, Text, TimeZone, storable
+from holdfast.web.fields import Body, Instant, Text, TimeZone
 from holdfast.web.openapi import PaginationAnswer
 
 Name = Annotated[str, Text(200, blank=False)]
@@ -19,12 +20,15 @@ _MOST_METADATA = 16_384
 def _storable_metadata(value: dict[str, Any]) -> dict[str, Any]:
     """What PostgreSQL can keep as JSON, and readers read back as it was."""
     try:
+        # orjson refuses integers beyond 64 bits and lone surrogates, the other one NaN and infinity (orjson writes null).
         text = orjson.dumps(value).decode()
-    except (orjson.JSONEncodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = "must be JSON that can be stored: no numbers beyond 64 bits, no lone surrogates"
+        json.dumps(value, allow_nan=False)
+    except (orjson.JSONEncodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        msg = "must be JSON that can be stored: no NaN, no numbers beyond 64 bits, no lone surrogates"
         raise ValueError(msg) from error
-    if "\\u0000" in text or "Infinity" in text:
-        storable("\x00")
+    if "\\u0000" in text:
+        msg = "must not contain NUL"
+        raise ValueError(msg)
     if len(text) > _MOST_METADATA:
         msg = f"must have at most {_MOST_METADATA} characters as JSON"
         raise ValueError(msg)

@@ -140,3 +140,13 @@ async def find_owner(session: AsyncSession, kind: str, resource_id: UUID) -> tup
         )
     ).first()
     return None if row is None else (Owner(*row[:3]), row[3])
+
+
+async def find_zone(session: AsyncSession, kind: str, resource_id: UUID) -> str | None:
+    """The time zone of a resource of a kind that is not archived."""
+    found: str | None = await session.scalar(
+        select(models.Resource.time_zone).where(
+            models.Resource.id == resource_id, models.Resource.kind == kind, models.Resource.archived_at.is_(None)
+        )
+    )
+    return found

@@ -49,6 +49,9 @@ def run_verification(
 
     Raises VerificationError where the service cannot be verified, OSError where the file cannot be written.
     """
+    if save is not None:
+        # Better said now than after an hour.
+        save.touch()
     history = asyncio.run(record(url, plan, told=told, transport=transport))
     if save is not None:
         save.write_text("".join(f"{line}\n" for line in to_lines(history)), encoding="utf-8")

@@ -37,6 +37,7 @@ from holdfast.bookings.queries.holds import (
 )
 from holdfast.bookings.queries.looking import look, look_ahead, policies_of
 from holdfast.bookings.queries.seats import seat_claims, seats_version
+from holdfast.bookings.queries.series import find_series, insert_series
 from holdfast.bookings.queries.tickets import (
     NextInLine,
     TicketAnswer,
@@ -94,6 +95,7 @@ __all__ = [
     "find_entry",
     "find_hold",
     "find_holds",
+    "find_series",
     "find_tickets",
     "fitting_entries",
     "holds_for",
@@ -104,6 +106,7 @@ __all__ = [
     "insert_entry",
     "insert_holds",
     "insert_seat_closure",
+    "insert_series",
     "insert_tickets",
     "leave_all",
     "lines_to_serve",

@@ -68,7 +68,9 @@ FROM resources r
 JOIN events e ON e.resource_no = r.no
 LEFT JOIN LATERAL (
   SELECT array_agg(c.seat_no) AS seat_nos, bool_or(c.expires_at <= clock_timestamp()) AS has_lapsed
-  FROM claims c WHERE c.resource_no = r.no AND c.seat_no <> 0 AND c.booking_id IS DISTINCT FROM $2) taken ON true
+  FROM claims c
+  WHERE c.resource_no = r.no AND c.seat_no <> 0
+    AND (c.booking_id IS NULL OR $2::uuid IS NULL OR c.booking_id <> $2)) taken ON true
 WHERE r.id = ANY($1::uuid[]) AND r.archived_at IS NULL"""  # noqa: S608 - our own words
 
 

@@ -16,6 +16,16 @@ from holdfast.bookings.service.queueing import (
 )
 from holdfast.bookings.service.reading import get_booking, list_bookings, list_own_bookings, walk_bookings
 from holdfast.bookings.service.seats import add_seats, block_seats
+from holdfast.bookings.service.series import (
+    BookedSeries,
+    NewSeries,
+    Shift,
+    book_series,
+    cancel_series,
+    get_series,
+    preview_series,
+    reschedule_series,
+)
 from holdfast.bookings.service.slots import delete_slot, get_slot
 from holdfast.bookings.service.waitlist import (
     get_entry,
@@ -27,16 +37,21 @@ from holdfast.bookings.service.waitlist import (
 )
 
 __all__ = [
+    "BookedSeries",
     "Door",
     "NewBooking",
+    "NewSeries",
     "Patience",
     "Place",
+    "Shift",
     "add_seats",
     "block_seats",
     "book",
     "book_in_turn",
+    "book_series",
     "cancel_booking",
     "cancel_request",
+    "cancel_series",
     "change_booking",
     "close",
     "delete_slot",
@@ -46,6 +61,7 @@ __all__ = [
     "get_entry",
     "get_hold",
     "get_request",
+    "get_series",
     "get_slot",
     "join_waitlist",
     "leave_waitlist",
@@ -57,9 +73,11 @@ __all__ = [
     "list_own_entries",
     "list_requests",
     "place_hold",
+    "preview_series",
     "release_hold",
     "reopen",
     "reschedule_booking",
+    "reschedule_series",
     "serve_line",
     "serve_lines",
     "settle_all",

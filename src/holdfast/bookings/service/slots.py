@@ -9,6 +9,7 @@ from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import SlotBooked, SlotNotFound
 from holdfast.bookings.rules import BySlotIds
 from holdfast.claims import overlapping
+from holdfast.claims.queries import taken_out_of
 from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.errors import Forbidden
 from holdfast.core.schedules import Slot
@@ -17,6 +18,7 @@ from holdfast.db.database import Database, retry_aborted
 from holdfast.hosts.queries import mark_slot_deleted
 from holdfast.idempotency import Once
 from holdfast.outbox import Message
+from holdfast.resources.queries import read_all_slots
 from holdfast.resources.rules import slot_state
 
 
@@ -27,7 +29,10 @@ async def get_slot(db: Database, *, slot_id: UUID, now: datetime, by: Caller) ->
     resource = world.resources[unit.resource_no]
     assert unit.end is not None  # noqa: S101 - only events may not say
     slot = Slot(unit.slot_id, unit.resource_no, unit.start, unit.end)
-    state = slot_state(slot, resource.taken, resource.policy, resource.time_zone, user_id=by.user_id, now=now)
+    # Read again with whose the claims are, which taking does not need.
+    row = await read_all_slots(db, resource.kind, resource.id, unit.start, unit.end)
+    taken = taken_out_of(row) if row is not None else ()
+    state = slot_state(slot, taken, resource.policy, resource.time_zone, user_id=by.user_id, now=now)
     return state.as_json(resource.owner)
 
 

@@ -152,19 +152,31 @@ async def _take_out_of(session: AsyncSession, world: World, takers: Sequence[Tak
 
 async def _look_ahead(session: AsyncSession, world: World, takers: Sequence[Taker]) -> set[UUID]:
     """Lock the users and read what they have ahead, where a limit counts; returns those who are gone."""
+    users = {taker.wish.user_id: taker.wish.ignoring for taker in takers}
+    held = any(taker.wish.as_hold for taker in takers)
+    if held or any(taker.origin is not None for taker in takers):
+        active = await locks.users(session, users)
+        await look_at_limits(session, world, users, locked=False, held=held)
+        return set(users) - active
+    return await look_at_limits(session, world, users, locked=True)
+
+
+async def look_at_limits(
+    session: AsyncSession, world: World, users: Mapping[UUID, UUID | None], *, locked: bool, held: bool = False
+) -> set[UUID]:
+    """Read what users (each with a booking to leave out) have ahead, where a policy counts; `locked` locks them first.
+
+    Returns those who are gone, as far as they were locked.
+    """
     policies = [resource.policy for resource in world.resources.values()]
     policies += [event.policy for event in world.events.values()]
-    if not any(policy.counts_per_user for policy in policies) and all(taker.origin is None for taker in takers):
+    if not held and not any(policy.counts_per_user for policy in policies):
         return set()
-    ignoring = {taker.wish.user_id: taker.wish.ignoring for taker in takers}
-    active = await locks.users(session, ignoring)
+    active = await locks.users(session, users) if locked else set(users)
     world.ahead = await queries.look_ahead(
-        session,
-        ignoring,
-        with_held=any(taker.wish.as_hold for taker in takers),
-        with_periods=any(policy.overlaps_allowed is False for policy in policies),
+        session, users, with_held=held, with_periods=any(policy.overlaps_allowed is False for policy in policies)
     )
-    return set(ignoring) - active
+    return set(users) - active
 
 
 async def _write(session: AsyncSession, accepted: Mapping[UUID, tuple[Taker, Wanted]]) -> dict[UUID, Given]:
