@@ -67,18 +67,30 @@ def _answers(url: str) -> bool:
         return False
 
 
-@contextmanager
-def holdfast(database_url: str, *, workers: int = 1) -> Iterator[Process]:
-    """`holdfast serve` on a free port of the loopback address, with that database; ended when the block is."""
-    port = _free_port()
-    environment = {
+def _service_environment(database_url: str) -> dict[str, str]:
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")},
         "HOLDFAST_DATABASE_URL": database_url,
         "HOLDFAST_JWT_SECRET": SECRET,
         "HOLDFAST_ACCESS_TOKEN_MINUTES": "1440",
     }
+
+
+@contextmanager
+def holdfast(database_url: str, *, workers: int = 1) -> Iterator[Process]:
+    """`holdfast serve` on a free port of the loopback address, with that database; ended when the block is."""
+    port = _free_port()
     arguments = [sys.executable, "-c", _SERVE, "serve", "--port", str(port), "--workers", str(workers)]
-    with _running(arguments, environment, port, "/readyz") as process:
+    with _running(arguments, _service_environment(database_url), port, "/readyz") as process:
+        yield process
+
+
+@contextmanager
+def naive_seats(database_url: str) -> Iterator[Process]:
+    """The service, but each buyer of seats locks the event in a transaction of their own (`naive_seats.py`)."""
+    port = _free_port()
+    arguments = [sys.executable, str(Path(__file__).with_name("naive_seats.py")), str(port)]
+    with _running(arguments, _service_environment(database_url), port, "/readyz") as process:
         yield process
 
 

@@ -30,19 +30,24 @@ def make_app(length: int) -> Callable[..., Awaitable[None]]:
     return app
 
 
-if __name__ == "__main__":
-    gc.collect()
-    gc.freeze()
+def serve(app: Callable[..., Awaitable[None]], port: int, *, lifespan: str = "off") -> None:
+    """Run an application on loopback under uvicorn with what the service runs under."""
     uvicorn.run(
-        make_app(int(sys.argv[2])),
+        app,
         host="127.0.0.1",
-        port=int(sys.argv[1]),
+        port=port,
         loop="uvloop",
         http="httptools",
-        lifespan="off",
+        lifespan=lifespan,  # type: ignore[arg-type]  # on or off
         access_log=False,
         server_header=False,
         proxy_headers=False,
         log_config=None,
         backlog=4096,
     )
+
+
+if __name__ == "__main__":
+    gc.collect()
+    gc.freeze()
+    serve(make_app(int(sys.argv[2])), int(sys.argv[1]))

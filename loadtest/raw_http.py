@@ -19,6 +19,8 @@ _STALLED = 15.0
 
 #: Makes the next request of a connection, by the connection's number; None where there is nothing more to ask.
 NextRequest = Callable[[int], bytes | None]
+#: Hears each answer whole, with its connection's number and when (`time.perf_counter`) it was asked for and had.
+Heard = Callable[[int, float, float, bytes], None]
 
 
 @dataclass
@@ -93,6 +95,11 @@ def _end_of(data: bytes) -> int:
     return end if len(data) >= end else 0
 
 
+def body_of(data: bytes) -> Any:
+    """The JSON of a whole answer."""
+    return json.loads(data[data.find(b"\r\n\r\n") + 4 :])
+
+
 def ask(port: int, message: bytes) -> tuple[int, bytes]:
     """One request over a connection of its own: status and body."""
     with _connect(port) as connection:
@@ -106,18 +113,23 @@ def ask(port: int, message: bytes) -> tuple[int, bytes]:
     return int(data[9:12]), data[data.find(b"\r\n\r\n") + 4 : end]
 
 
-def closed_loop(port: int, next_request: NextRequest, *, connections: int, seconds: float) -> Measured:
-    """Each connection asks again as soon as it is answered, for that long; what is under way then is waited for."""
+def closed_loop(
+    port: int, next_request: NextRequest, *, connections: int, seconds: float, heard: Heard | None = None
+) -> Measured:
+    """Each connection asks again as soon as it is answered, for that long; what is under way then is waited for.
+
+    Ends early where there is nothing more to ask. `heard` is called within the loop, so it had better only take notes.
+    """
     sockets = _connect_many(port, connections)
     try:
-        return _closed_loop(sockets, next_request, seconds)
+        return _closed_loop(sockets, next_request, seconds, heard)
     finally:
         for connection in sockets:
             connection.close()
 
 
 def _closed_loop(  # noqa: C901 - one loop on purpose: calls would cost as much as its work
-    sockets: list[socket.socket], next_request: NextRequest, seconds: float
+    sockets: list[socket.socket], next_request: NextRequest, seconds: float, heard: Heard | None
 ) -> Measured:
     measured = Measured()
     # poll, not selectors: half the cost per answer. It is there on Linux and macOS.
@@ -156,6 +168,8 @@ def _closed_loop(  # noqa: C901 - one loop on purpose: calls would cost as much 
             last = clock()
             latencies.append((last - sent_at[number]) * 1000)
             statuses[int(data[9:12])] += 1
+            if heard is not None:
+                heard(number, sent_at[number], last, data)
             message = next_request(number) if last < end else None
             if message is None:
                 waiting -= 1

@@ -1,4 +1,4 @@
-"""The command line: `holdfast serve`, `migrate`, `seed`, `create-admin`, `token`, `doctor`, `openapi`."""
+"""The command line: `holdfast serve`, `worker`, `migrate`, `seed`, `create-admin`, `token`, `doctor`, `verify`, `openapi`."""
 
 import asyncio
 import json
@@ -346,6 +346,51 @@ def doctor() -> None:
     if wrong:
         _fail(f"{wrong} of {len(findings)} checks failed; what to do stands above.")
     console.print("Everything that must hold holds. Next: holdfast serve")
+
+
+@app.command()
+def verify(
+    url: Annotated[str, typer.Option(help="A running service in development, on a database that may be written to.")] = (
+        "http://127.0.0.1:8080"
+    ),
+    history: Annotated[Path | None, typer.Option(help="Judge a history that was saved, instead of recording one.")] = None,
+    clients: Annotated[int, typer.Option(min=1, max=500, help="How many ask at the same time.")] = 20,
+    operations: Annotated[int | None, typer.Option(min=1, help="End after so many; 2000 where no seconds are named.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the history there, as JSON lines.")] = None,
+    holds: Annotated[bool, typer.Option("--holds/--no-holds", help="Place, confirm and release holds too.")] = True,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the rooms, users and bookings it made.")] = False,
+    seed: Annotated[int, typer.Option(help="Another one: other requests.")] = 1,
+) -> None:
+    """Check that nothing is booked twice: concurrent clients, all answers recorded, an order sought that explains them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from holdfast.verification import HistoryError, Plan, VerificationError, run_verification, verify_file
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Preparing", total=None)
+
+        def told(what: str, done: float, total: float) -> None:
+            progress.update(task, description=what.capitalize(), completed=int(done), total=int(total))
+
+        try:
+            if history is not None:
+                report = verify_file(history, told=told)
+            else:
+                if operations is None and seconds is None:
+                    operations = 2000
+                plan = Plan(clients=clients, operations=operations, seconds=seconds, holds=holds, seed=seed, keep=keep)
+                report = run_verification(url, plan, save=save, told=told)
+        except (VerificationError, HistoryError) as error:
+            _fail(str(error))
+        except OSError as error:
+            _fail(f"The history cannot be written to {save} ({error.strerror}): name another file with --save.")
+    console.print(report.describe(), markup=False)
+    if not report.verdict.linearizable:
+        kept = save or history
+        _fail("The answers contradict each other: see above" + (f", and {kept}." if kept else "; --save keeps the history."))
+    console.print("Some order of the requests explains every answer: nothing was booked twice, no refusal was untrue.")
 
 
 @app.command()

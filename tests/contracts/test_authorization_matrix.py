@@ -89,6 +89,11 @@ class Stage:
             assert added.status_code == 201, added.text
         return event
 
+    async def series(self) -> str:
+        made = await self.api.post("/bookings/series", self.user, json=repeated(await self.room()))
+        assert made.status_code == 201, made.text
+        return str(made.json()["series"]["id"])
+
     async def entry(self) -> str:
         """The user waits for a seat of an event that has none."""
         made = await self.api.post("/waitlist", self.user, json={"eventId": await self.event()})
@@ -99,7 +104,8 @@ class Stage:
         """The user waits for their turn at a room; written where it is stored, as a turn is over in milliseconds."""
         room, ticket = await self.room(), uuid4()
         await self.api.db.fetch(
-            "INSERT INTO booking_requests (id, resource_no, user_id, request) SELECT $1, no, $2, '{}' FROM resources WHERE id = $3",
+            "INSERT INTO booking_requests (id, resource_no, user_id, request) "
+            "SELECT $1, no, $2, '{}' FROM resources WHERE id = $3",
             ticket,
             self.user.id,
             UUID(room),
@@ -221,6 +227,20 @@ def of_ticket(path: str) -> Prepare:
     return prepare
 
 
+def of_repetition(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path, {"json": repeated(await stage.room())}
+
+    return prepare
+
+
+def of_series(path: str, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.series()), request
+
+    return prepare
+
+
 async def of_wait(stage: Stage) -> Request:
     return "/waitlist", {"json": {"eventId": await stage.event()}}
 
@@ -264,6 +284,11 @@ def stretch() -> dict[str, Any]:
 
 def closing() -> dict[str, Any]:
     return {"start": f"{tomorrow()}T01:00:00Z", "end": f"{tomorrow()}T02:00:00Z"}
+
+
+def repeated(room: str) -> dict[str, Any]:
+    day = tomorrow()
+    return {"roomId": room, "start": f"{day}T09:00:00Z", "end": f"{day}T09:30:00Z", "recurrence": "FREQ=DAILY;COUNT=2"}
 
 
 # fmt: off
@@ -317,6 +342,13 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("DELETE", "/bookings/{booking_id}"): Row(of_booking("/bookings/{}"), 200, 403, 200),
     ("POST", "/bookings/{booking_id}/cancel"): Row(of_booking("/bookings/{}/cancel"), 200, 403, 403),
     ("POST", "/bookings/{booking_id}/reschedule"): Row(of_move, 200, 403, 403),
+    ("POST", "/bookings/series"): Row(of_repetition("/bookings/series"), 201, 201, 403),
+    ("POST", "/bookings/series/preview"): Row(of_repetition("/bookings/series/preview"), 200, 200, 403),
+    ("GET", "/series/{series_id}"): Row(of_series("/series/{}"), 200, 403, 403),
+    ("POST", "/series/{series_id}/cancel"): Row(of_series("/series/{}/cancel", json={}), 200, 403, 403),
+    ("POST", "/series/{series_id}/reschedule"): Row(
+        of_series("/series/{}/reschedule", json={"start": f"{tomorrow()}T10:00:00Z", "end": f"{tomorrow()}T10:30:00Z"}),
+        200, 403, 403),
     ("POST", "/holds"): Row(of_slot("/holds"), 201, 201, 403),
     ("GET", "/holds/my"): Row(plain("/holds/my"), 200, 200, 403),
     # Whose hold it is, decides; an admin does not hold at all.

@@ -243,7 +243,10 @@ def role_for(method: str, path: str) -> list[str]:
         return ["admin"]
     if path.startswith("/bookings"):
         return ["user", "admin"] if method in {"GET", "DELETE"} else ["user"]
-    if path.startswith(("/holds", "/waitlist", "/hosts", "/slots", "/booking-requests")) or (method, path) == ("POST", "/events/{event_id}/waitlist"):
+    if path.startswith(("/holds", "/waitlist", "/hosts", "/slots", "/booking-requests", "/series")) or (method, path) == (
+        "POST",
+        "/events/{event_id}/waitlist",
+    ):
         return ["user"]
     return ["admin"]
 

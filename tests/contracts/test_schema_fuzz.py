@@ -59,6 +59,11 @@ SEMANTIC = {
         "GET /rooms/{room_id}/slots/list",
         "GET /hosts/{host_id}/slots",
     ],
+    "the rule is RFC 5545's grammar, and its times are as those of a booking": [
+        "POST /bookings/series",
+        "POST /bookings/series/preview",
+        "POST /series/{series_id}/reschedule",
+    ],
     "from must be before to": ["GET /availability"],
     "a cursor is opaque, and only one that was given out is taken": ["GET /bookings", "GET /bookings/list"],
     "a taken e-mail is 400 by the room contract": ["POST /register"],

@@ -214,6 +214,11 @@ def test_fewest_groups_then_fewest_rows() -> None:
     assert chosen(pattern("...x.", "..x.x", ".x..x"), 6) == ["A1", "A2", "A3", "A5", "B1", "B2"]
 
 
+def test_row_that_leaves_no_single_seat_is_better_for_two_groups() -> None:
+    assert chosen(pattern("x...x..x", "..x.."), 4) == ["B1", "B2", "B4", "B5"]
+    assert chosen(pattern("x...x..x", "x...x..x"), 4) == ["A2", "A3", "A4", "A6"]
+
+
 def test_not_adjacent_takes_the_first_free_ones() -> None:
     assert chosen(pattern(".x.x", "...."), 3, adjacent=False) == ["A1", "A3", "B1"]
 
@@ -253,6 +258,16 @@ def test_section_is_kept_to() -> None:
     assert chosen(hall, 3, "Left", adjacent=False) is None
     assert chosen(hall, 1, "Nowhere") is None
     assert chosen(hall, 1, "Nowhere", adjacent=False) is None
+
+
+def test_choice_in_a_section_follows_what_is_taken_there() -> None:
+    hall = Hall(Layout(seats_at([(section, "A", number) for section in ("Left", "Right") for number in range(1, 7)])), [])
+    assert [seat.no for seat in hall.choose(2, section="Right") or []] == [7, 8]
+    hall.take([7, 8, 1])
+    assert [seat.no for seat in hall.choose(2, section="Right") or []] == [9, 10]
+    assert [seat.no for seat in hall.choose(2) or []] == [2, 3]
+    hall.give_back([8])
+    assert [seat.no for seat in hall.choose(2, section="Right") or []] == [8, 9]
 
 
 def test_general_admission_is_given_out_in_order() -> None:
@@ -444,9 +459,9 @@ def test_hall_that_changes_chooses_like_one_built_anew(hall: tuple[list[Seat], s
     taken = set(taken) & set(layout.by_no)
     for _ in range(data.draw(st.integers(1, 12))):
         quantity = data.draw(st.integers(1, 6))
-        section = data.draw(st.sampled_from([None, None, "Left"]))
-        found = changing.choose(quantity, section=section)
-        assert found == Hall(layout, taken).choose(quantity, section=section)
+        for section in ("Left", "Right", None):
+            found = changing.choose(quantity, section=section)
+            assert found == Hall(layout, taken).choose(quantity, section=section)
         free = sorted(set(layout.by_no) - taken)
         assert changing.free == len(free)
         if data.draw(st.booleans()) and found:

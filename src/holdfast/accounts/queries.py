@@ -61,8 +61,11 @@ async def insert_user(session: AsyncSession, **values: object) -> User:
 
 
 async def ensure_user(session: AsyncSession, **values: object) -> User:
-    """The user with this id, made where there is none."""
-    await session.execute(upsert(models.User).values(**values).on_conflict_do_nothing(index_elements=["id"]))
+    """The user with this id, made where there is none.
+
+    No index is named: of two who come at once the second may meet the first in the index of e-mails as well.
+    """
+    await session.execute(upsert(models.User).values(**values).on_conflict_do_nothing())
     return _user((await session.execute(select(*_COLUMNS).where(models.User.id == values["id"]))).one())
 
 

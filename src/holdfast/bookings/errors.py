@@ -215,7 +215,7 @@ class Closed(Conflict):
     """An admin closed the resource at that time."""
 
     code = "CLOSED"
-    message = "The room is closed at that time."
+    message = "It is closed at that time."
 
 
 class TooManyBookings(Conflict):

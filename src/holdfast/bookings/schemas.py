@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, model_validator
 
 from holdfast.bookings.rules import MAX_UNITS, ByPeriod, ByQuantity, BySeats, BySlotIds, ByTime, Selection
 from holdfast.resources.schemas import SlotShape
-from holdfast.web.fields import Body, Date, Id, Instant, Text, WallTime
+from holdfast.web.fields import Body, Date, Id, Instant, Text, WallTime, Whole
 from holdfast.web.openapi import PaginationAnswer
 
 #: Days that one booking may span: as far as one list of slots goes.
@@ -46,7 +46,7 @@ def _check_one_way(ways: _Ways, body: Any) -> None:
         raise ValueError(_words(ways))
 
 
-Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_UNITS)]
+Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_UNITS), Whole]
 SeatLabel = Annotated[str, Text(200, blank=False)]
 
 
@@ -161,7 +161,7 @@ def _say_wait(schema: dict[str, Any]) -> None:
 class EventWait(Body):
     """How many seats of the event one waits for."""
 
-    quantity: Annotated[StrictInt, Field(ge=1, le=10)] = 1
+    quantity: Annotated[StrictInt, Field(ge=1, le=10), Whole] = 1
     autoBook: StrictBool = Field(False, description="Book at once what gets free, instead of an offer to be confirmed.")
 
 

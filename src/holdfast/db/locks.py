@@ -50,6 +50,21 @@ async def holds(session: AsyncSession, ids: Iterable[UUID]) -> None:
     await session.execute(select(Hold.id).where(Hold.id.in_(sorted(set(ids)))).order_by(Hold.id).with_for_update(key_share=True))
 
 
+_HOLDS_OF = """
+SELECT h.id FROM holds h
+WHERE h.id IN (SELECT c.hold_id FROM claims c WHERE c.resource_no = ANY($1::bigint[]) AND c.hold_id IS NOT NULL)
+ORDER BY h.id FOR NO KEY UPDATE"""
+
+
+async def holds_of(session: AsyncSession, resource_nos: Iterable[int]) -> None:
+    """Nobody confirms a hold of these locked resources until the commit, and who was about to has done so.
+
+    A hold's row is the one lock of whoever confirms it. Who judges by what is taken, but takes nothing, must have it too:
+    else a hold that has lapsed to the eye could be a booking a moment later.
+    """
+    await fetch_in(session, _HOLDS_OF, sorted(set(resource_nos)))
+
+
 async def users(session: AsyncSession, ids: Iterable[UUID]) -> set[UUID]:
     """Nobody else books for these users, or changes them, until the commit: limits may be counted. Returns the active ones."""
     rows = await session.execute(

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, mo
 
 from holdfast.events.rules import MAX_SEATS_A_CALL, NewSeat, seats_of_count, seats_of_labels, seats_of_sections
 from holdfast.resources.schemas import PolicyFields, PolicyShape
-from holdfast.web.fields import Body, Instant, Text, TimeZone
+from holdfast.web.fields import Body, Instant, Text, TimeZone, Whole
 from holdfast.web.openapi import PaginationAnswer
 
 Name = Annotated[str, Text(200, blank=False)]
@@ -108,7 +108,7 @@ class RowFields(Body):
     """A row of so many seats, numbered from 1."""
 
     name: Part
-    seats: Annotated[StrictInt, Field(ge=1, le=MAX_SEATS_A_CALL)]
+    seats: Annotated[StrictInt, Field(ge=1, le=MAX_SEATS_A_CALL), Whole]
 
 
 class SectionFields(Body):
@@ -140,7 +140,7 @@ class NewSeats(Body):
 
     seats: Annotated[list[Label], Field(min_length=1, max_length=MAX_SEATS_A_CALL)] | None = None
     sections: Annotated[list[SectionFields], Field(min_length=1, max_length=1_000)] | None = None
-    count: Annotated[StrictInt, Field(ge=1, le=MAX_SEATS_A_CALL)] | None = Field(
+    count: Annotated[StrictInt, Field(ge=1, le=MAX_SEATS_A_CALL), Whole] | None = Field(
         None, description="How many places there are to be in all: 1, 2, 3, ..."
     )
 

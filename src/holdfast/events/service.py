@@ -99,6 +99,8 @@ async def change_event(
             details = {name: changes[name] for name in _DETAIL_COLUMNS if name in changes}
             await queries.update_event(session, before.no, resource=resource, details=details)
             if (start, end) != (before.start, before.end):
+                # A hold that is just being confirmed becomes a booking first.
+                await locks.holds_of(session, [before.no])
                 await queries.move_bookings(session, before.no, start, end)
             event = await find_event(session, event_id)
             await outbox.enqueue(session, "event.updated", event.id, by=by, before=before.as_json(), after=event.as_json())
@@ -112,6 +114,8 @@ async def archive_event(db: Database, *, event_id: UUID, if_match: str | None, b
     async with once.transaction(db) as session:
         event = await lock_event(session, event_id)
         check_if_match(rules.definition_tags(if_match), event.definition_tag, event.as_json())
+        await locks.holds_of(session, [event.no])
+        event = await find_event(session, event_id)
         if event.booked or event.held:
             raise EventInUse(details={"booked": event.booked, "held": event.held})
         await archive_resource(session, event.no)

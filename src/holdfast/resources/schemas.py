@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StrictBool, StrictInt, model_validator
 
 from holdfast.core.schedules import Window
-from holdfast.web.fields import Body, Positive, WallTime, WallTimeOrMidnight
+from holdfast.web.fields import Body, Positive, WallTime, WallTimeOrMidnight, Whole
 
-_MINUTES = Annotated[StrictInt, Field(ge=1, le=525_600)]
-_SECONDS = Annotated[StrictInt, Field(ge=1, le=604_800)]
+_MINUTES = Annotated[StrictInt, Field(ge=1, le=525_600), Whole]
+_SECONDS = Annotated[StrictInt, Field(ge=1, le=604_800), Whole]
 
 
 class PolicyFields(Body):
@@ -19,7 +19,7 @@ class PolicyFields(Body):
     overlapsAllowed: StrictBool | None = Field(None, description="False: not while the user has another booking at that time.")
     cancelNoticeMinutes: _MINUTES | None = None
     minNoticeMinutes: _MINUTES | None = None
-    maxDaysAhead: Annotated[StrictInt, Field(ge=0, le=36_500)] | None = None
+    maxDaysAhead: Annotated[StrictInt, Field(ge=0, le=36_500), Whole] | None = None
     ownerMayBook: StrictBool | None = Field(None, description="A host may book their own time.")
     holdSeconds: _SECONDS | None = Field(None, description="How long a hold is kept; 300 where none is named.")
     waitlistOfferSeconds: _SECONDS | None = Field(None, description="How long an offer is kept; 900 where none is named.")
@@ -28,7 +28,7 @@ class PolicyFields(Body):
 
 
 WEEKDAYS = Annotated[
-    list[Annotated[StrictInt, Field(ge=1, le=7)]],
+    list[Annotated[StrictInt, Field(ge=1, le=7), Whole]],
     Field(min_length=1, max_length=100, description="ISO weekdays, 1 is Monday and 7 is Sunday."),
 ]
 
@@ -58,7 +58,7 @@ class ScheduleReplacement(Body):
         }
     }
 
-    slotMinutes: Annotated[StrictInt, Field(ge=5, le=1440)] = 30
+    slotMinutes: Annotated[StrictInt, Field(ge=5, le=1440), Whole] = 30
     daysOfWeek: WEEKDAYS | None = None
     startTime: WallTime | None = None
     endTime: WallTimeOrMidnight | None = None

@@ -112,6 +112,7 @@ async def archive_room(db: Database, *, room_id: UUID, if_match: str | None, now
     async with once.transaction(db) as session:
         room = await lock_room(session, room_id)
         check_if_match(if_match, room.etag, room.as_json())
+        await locks.holds_of(session, [room.no])
         ahead = await claims.occupied(session, room.no, now, None)
         bookings = sorted({str(c.holder_id) for c in ahead if c.kind is claims.HolderKind.BOOKING})
         holds = sorted({str(c.holder_id) for c in ahead if c.kind is claims.HolderKind.HOLD and not c.lapsed})

@@ -63,8 +63,9 @@ class Verdict:
 
     def describe(self) -> str:
         """A sentence with the figures, then each anomaly."""
+        found = "1 anomaly" if len(self.anomalies) == 1 else f"{len(self.anomalies)} anomalies"
         figures = (
-            f"{len(self.anomalies)} {'anomaly' if len(self.anomalies) == 1 else 'anomalies'} in {self.operations:,} operations on {self.units} units "
+            f"{found} in {self.operations:,} operations on {self.units} units "
             f"({self.unknown} of unknown outcome, {self.orders_tried:,} orders tried)"
         )
         left = [f"Undecided, for there are too many possible orders: {name}" for name in self.undecided]

@@ -115,6 +115,10 @@ def _email(value: str) -> str:
     return value
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _wall_minutes(value: str) -> int:
     wall = clock.parse_wall_time(value)
     return wall.hour * 60 + wall.minute
@@ -158,4 +162,6 @@ Email = Annotated[
     BeforeValidator(_parsed(_email)),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": _MAX_EMAIL}),
 ]
-Positive = Annotated[StrictInt, Field(ge=1, le=MAX_INT)]
+#: JSON Schema (section 6.1.1 of its validation) knows no difference between 1.0 and 1.
+Whole = BeforeValidator(_whole)
+Positive = Annotated[StrictInt, Field(ge=1, le=MAX_INT), Whole]

@@ -67,6 +67,7 @@ from holdfast.bookings.queries.waitlist import (
     mark_offered,
     own_entries,
     resources_to_settle,
+    users_in_line,
 )
 
 __all__ = [
@@ -131,5 +132,6 @@ __all__ = [
     "seat_claims",
     "seats_version",
     "unended_holds",
+    "users_in_line",
     "walk_bookings",
 ]

@@ -122,6 +122,17 @@ async def fitting_entries(session: AsyncSession, resource_nos: Iterable[int], *,
     return [Waiting(*row.values()) for row in await fetch_in(session, _FITTING, sorted(set(resource_nos)), limit)]
 
 
+async def users_in_line(session: AsyncSession, resource_nos: Iterable[int]) -> set[UUID]:
+    """Who waits in the lines of these resources: whoever may be offered something must be locked in one order."""
+    rows = await session.execute(
+        select(models.WaitlistEntry.user_id)
+        .where(models.WaitlistEntry.resource_no.in_(sorted(set(resource_nos))), models.WaitlistEntry.status == "waiting")
+        .order_by(models.WaitlistEntry.number)
+        .limit(1000)
+    )
+    return set(rows.scalars())
+
+
 async def mark_offered(session: AsyncSession, entry_id: UUID, hold_id: UUID) -> None:
     """A hold is kept for this entry."""
     await session.execute(

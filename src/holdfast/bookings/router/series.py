@@ -54,7 +54,7 @@ async def create_series(body: schemas.NewSeries, caller: UserCaller, state: Stat
     "/bookings/series/preview",
     operation_id="previewSeries",
     summary="What a series would come to",
-    responses=changes(schemas.PreviewAnswer, 404),
+    responses=reads(schemas.PreviewAnswer, 400, 403, 404, 413),
 )
 async def preview_series(body: schemas.SeriesTimes, caller: UserCaller, db: DatabaseDep) -> Response:
     """Every occurrence, `free` or `conflict` with the reason; nothing is booked, and nobody else kept from it."""

@@ -19,7 +19,6 @@ from holdfast.bookings.errors import ConferenceServiceError, HoldExpired, HoldNo
 from holdfast.bookings.rules import Booking, ByQuantity, BySeats, Hold, Selection, Wish
 from holdfast.bookings.service.releasing import release_holds
 from holdfast.bookings.service.taking import Given, Queue, Taker, check_line, lock, take_all
-from holdfast.claims import HolderKind
 from holdfast.core import clock
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden, Refusal, Unauthenticated
@@ -27,7 +26,7 @@ from holdfast.core.ids import new_id
 from holdfast.core.together import Together
 from holdfast.db import locks
 from holdfast.db.database import Database, retry_aborted
-from holdfast.idempotency import Once, Replay
+from holdfast.idempotency import InProgress, Once, Replay
 
 #: The provider's deadline and some slack: until then a repeat with the same key is "in progress".
 _BUSY = timedelta(seconds=DEADLINE_SECONDS + 3)
@@ -157,10 +156,19 @@ async def _take_together(
     results: dict[UUID, Booking | Hold | Exception] = {}
     async with db.transaction() as session:
         takers: list[tuple[Taker, Once]] = []
+        keys: set[int] = set()
         for taker, once in members:
+            if once.key is not None and once.key.lock_number in keys:
+                # A transaction may lock a key twice: two requests in one would not keep each other out.
+                results[taker.holder_id] = InProgress()
+                continue
             try:
                 kept = await once.claim(session)
+                keys.update(() if once.key is None else [once.key.lock_number])
                 await check_user(session, taker.wish.user_id, by=taker.by)
+            except InProgress as refusal:
+                results[taker.holder_id] = refusal
+                continue
             except Refusal as refusal:
                 results[taker.holder_id] = refusal
                 await once.keep_refusal(session, refusal)
@@ -299,16 +307,19 @@ async def _hold_for_link(door: Door, *, wanted: NewBooking, now: datetime, by: C
     reach = rules.reach([wanted.selection])
     async with once.transaction(door.db) as session:
         await check_user(session, wanted.user_id, by=by)
-        # After a crash or a failure the provider is asked with the same id, so that it makes no second link.
-        earlier = await queries.holds_for(session, once.booking_id) if once.booking_id else []
+        # After a crash or a failure the provider is asked with the same id, so that it makes no second link, and for the same
+        # units where they are held still.
         booking_id = once.booking_id or new_id()
+        for hold_id in await queries.holds_for(session, booking_id) if once.booking_id else ():
+            await locks.holds(session, [hold_id])
+            earlier = await queries.find_hold(session, hold_id)
+            if earlier is not None and earlier.live:
+                await _prolong(session, hold_id, until=await queries.clock_in(session) + LINK_HOLD)
+                await once.keep_booking(session, booking_id, busy_for=_BUSY)
+                return earlier
         taker = Taker(wish, by, queue=door.queue, origin="conference", lasts=LINK_HOLD, booking_id=booking_id)
-        if not earlier:
-            rules.decide(await queries.look(session, reach), wish, now=now)
+        rules.decide(await queries.look(session, reach), wish, now=now)
         await lock(session, reach)
-        for hold_id in earlier:
-            await claims.release(session, HolderKind.HOLD, hold_id)
-        await queries.end_holds(session, earlier, "released")
         hold = _one(await take_all(session, [taker], now=now))
         assert isinstance(hold, Hold)  # noqa: S101 - asked for with an origin
         await once.keep_booking(session, hold.booking_id, busy_for=_BUSY)

@@ -116,6 +116,7 @@ async def _lock_with_bookings(
     others = {no for hold in held for no in hold.resource_nos}
     await lock_bookings(session, await queries.find_bookings(session, _ids(seen, HolderKind.BOOKING)), also={owner.no, *others})
     owner = await _owner(session, place, by=by)
+    await locks.holds_of(session, [owner.no])
     taken = await claims.occupied(session, owner.no, start, end)
     if not {claim.holder_id for claim in taken} <= {claim.holder_id for claim in seen}:
         # Somebody took a slot between the look and the lock: begin again, with that one's locks.

@@ -44,10 +44,15 @@ async def end_account(
         bookings = await lock_bookings(session, await queries.find_bookings(session, ids), also=numbers)
         if host is not None:
             # What guests hold goes with the host's time.
+            await locks.holds_of(session, [host.no])
             held += await queries.live_holds_of(session, host.no)
         await locks.holds(session, [hold.id for hold in held])
+        # Those who may be offered what gets free too, all in one order.
+        waiting = await queries.users_in_line(session, {*numbers, *(no for one in bookings for no in one.resource_nos)})
+        await locks.users(session, {one for one in waiting if one < user_id})
         # From here on nobody can insert a booking for the user; whoever is about to waits, and finds nobody.
         await locks.user_and_references(session, user_id)
+        await locks.users(session, {one for one in waiting if one > user_id})
         user = await find_user(session, user_id)
         if user is None:
             raise UserNotFound

@@ -14,7 +14,7 @@ from holdfast.bookings.rules import Booking, Selection, Wish
 from holdfast.bookings.service.booking import Door
 from holdfast.bookings.service.queueing import serve_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
-from holdfast.bookings.service.taking import Queue, Taker, find_other, promote
+from holdfast.bookings.service.taking import Queue, Taker, find_other, lock_line, promote
 from holdfast.claims import Holder, HolderKind
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden
@@ -115,6 +115,7 @@ async def _reschedule(
         check_if_match(if_match, before.etag, before.as_json())
         policies = await queries.policies_of(session, before.resource_nos)
         rules.check_cancel_notice(before, policies, now=now)
+        await lock_line(session, {*before.resource_nos, *seen.numbers}, also=[before.user_id])
         wanted = await find_other(session, Taker(wish, by, queue=queue), now=now)
         await claims.release(session, HolderKind.BOOKING, booking_id)
         await queries.move_booking(session, booking_id, wanted)

@@ -10,9 +10,10 @@ from holdfast.bookings.errors import HoldExtended, InLine
 from holdfast.bookings.rules import Hold, Selection, Wish
 from holdfast.bookings.service.booking import Door, checked_hold, find_own_hold, take_one
 from holdfast.bookings.service.queueing import serve_line
-from holdfast.bookings.service.releasing import release_holds
-from holdfast.bookings.service.taking import Queue, Taker
+from holdfast.bookings.service.releasing import release_locked
+from holdfast.bookings.service.taking import Queue, Taker, promote
 from holdfast.core.callers import Caller
+from holdfast.db import locks
 from holdfast.db.database import Database, retry_aborted
 from holdfast.idempotency import Once
 
@@ -66,5 +67,9 @@ async def release_hold(db: Database, *, hold_id: UUID, now: datetime, by: Caller
     """Give a hold back; an offer is declined so. Raises HoldNotFound, Forbidden, HoldUsed, HoldExpired."""
     async with once.transaction(db) as session:
         hold = checked_hold(await queries.find_hold(session, hold_id), user_id=by.own_id)
-        await release_holds(session, [hold], by=by, now=now)
+        await locks.resources(session, hold.resource_nos)
+        # Who confirms it has the row alone: look again, now that nobody can.
+        hold = await find_own_hold(session, hold_id, user_id=by.own_id)
+        await release_locked(session, [hold], by=by)
+        await promote(session, hold.resource_nos, now=now)
         await once.keep(session, None)

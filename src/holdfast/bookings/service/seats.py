@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import SeatsNotFound, SeatsTaken
-from holdfast.bookings.service.taking import promote, settle
+from holdfast.bookings.service.taking import lock_line, promote, settle
 from holdfast.claims import Holder, HolderKind, Unit
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Invalid
@@ -58,6 +58,7 @@ async def block_seats(
     async with once.transaction(db) as session:
         event = await lock_event(session, event_id)
         # Lapsed holds in the way are released first, and who waits has them: blocking is a taker like any other.
+        await lock_line(session, [event.no], also=())
         await settle(session, [event.no], now=now)
         layout = (await layout_of(session, event.no, event.id, await queries.seats_version(session, event.no))).layout
         missing = rules.seats_missing(labels, layout.by_label)

@@ -15,7 +15,7 @@ from holdfast.bookings.errors import InLine, SeriesConflict, SeriesNotFound, Slo
 from holdfast.bookings.rules import Booking, ByPeriod, Series, Wanted, Wish, World
 from holdfast.bookings.service.queueing import serve_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
-from holdfast.bookings.service.taking import Queue, Taker, lock, look_at_limits, promote, take_all
+from holdfast.bookings.service.taking import Queue, Taker, lock, lock_line, look_at_limits, promote, take_all
 from holdfast.claims import Holder, HolderKind
 from holdfast.core import recurrence
 from holdfast.core.callers import Caller
@@ -241,6 +241,7 @@ async def reschedule_series(
             await claims.release(session, HolderKind.BOOKING, booking.id)
         moves = [(booking, _moved(booking, locked[0], shift, await _zone(session, series))) for booking in locked]
         world = await queries.look(session, rules.reach(selection for _, selection in moves))
+        await lock_line(session, {no for one in locked for no in one.resource_nos}, also=[by.own_id])
         await look_at_limits(session, world, {by.own_id: None}, locked=True)
         _forget(world, by.own_id, locked)
         decided = _decide_all(world, moves, by=by, now=now)

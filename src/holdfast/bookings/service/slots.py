@@ -48,6 +48,7 @@ async def delete_slot(db: Database, *, slot_id: UUID, by: Caller, once: Once) ->
             # Computed slots are changed by their schedule.
             raise SlotNotFound
         numbers = await locks.resources_by(session, published=[slot_id])
+        await locks.holds_of(session, numbers)
         world = await queries.look(session, reach)
         if not numbers or not world.resources:
             raise SlotNotFound

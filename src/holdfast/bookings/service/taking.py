@@ -270,6 +270,13 @@ async def end_lapsed(session: AsyncSession, hold_ids: Sequence[UUID]) -> None:
     )
 
 
+async def lock_line(session: AsyncSession, resource_nos: Iterable[int], *, also: Iterable[UUID]) -> None:
+    """Lock those who wait for locked resources, and `also`, at once: for whoever locks users before it promotes."""
+    waiting = await queries.users_in_line(session, resource_nos)
+    if waiting:
+        await locks.users(session, waiting | set(also))
+
+
 async def promote(session: AsyncSession, resource_nos: Iterable[int], *, now: datetime, also: Iterable[UUID] = ()) -> None:
     """Offer what is free of locked resources to those who wait, in their order: a hold, or at once a booking.
 

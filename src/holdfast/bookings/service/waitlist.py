@@ -24,7 +24,7 @@ from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.errors import Forbidden, Refusal
 from holdfast.core.ids import new_id
 from holdfast.db import constraints, locks
-from holdfast.db.database import Database, retry_aborted
+from holdfast.db.database import Database, TransactionAborted, retry_aborted
 from holdfast.events.errors import EventNotFound
 from holdfast.idempotency import Once
 from holdfast.outbox import Message
@@ -124,7 +124,11 @@ async def leave_waitlist(db: Database, *, entry_id: UUID, now: datetime, by: Cal
         offered = await queries.find_holds(session, [entry.hold_id]) if entry.hold_id else []
         # An offer made meanwhile is of this resource; one of several resources there is not.
         await locks.resources(session, {entry.resource_no, *(no for hold in offered for no in hold.resource_nos)})
+        await locks.holds(session, [hold.id for hold in offered])
         entry = _own(await queries.find_entry(session, entry_id), by=by)
+        if entry.hold_id is not None and not offered:
+            # Offered between the look and the lock: begin again, with that offer's lock.
+            raise TransactionAborted
         if entry.status == "booked":
             raise EntryBooked(details={"bookingId": str(entry.booking_id)})
         if entry.status == "offered" and entry.hold_id is not None:
