@@ -672,7 +672,7 @@ async def _obstructed(api: Api, admin: Person, user: Person, case: Case, periods
 
 
 @given(case=cases())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_the_preview_equals_what_is_booked(case: Case, api: Api, admin: Person) -> None:
     user, zone = await api.person(), ZoneInfo(case.zone)
     length = timedelta(minutes=30 * case.half_hours)
@@ -875,6 +875,21 @@ async def test_one_of_a_series_moves_by_itself_and_stays_one_of_it(api: Api, adm
     answer = await moved(api, user, series, at(1, "11:00"), at(1, "12:00"))
     assert answer.status_code == 200, answer.text
     assert starts(answer.json()["bookings"]) == [at(1, "11:00"), at(2, "16:00"), at(3, "11:00")]
+
+
+async def test_one_that_moved_to_another_room_stays_there_when_all_move(api: Api, admin: Person, user: Person) -> None:
+    room, other = await api.room(admin), await api.room(admin)
+    series = await made(api, user, wanted(room, "FREQ=DAILY;COUNT=2"))
+    to = {"roomId": other["id"], "start": at(2), "end": at(2, "11:00")}
+    assert (await api.post(f"/bookings/{series['bookings'][1]['id']}/reschedule", user, json=to)).status_code == 200
+    answer = await moved(api, user, series, at(1, "12:00"), at(1, "13:00"))
+    assert answer.status_code == 200, answer.text
+    assert [(one["roomId"], one["start"]) for one in answer.json()["bookings"]] == [
+        (room["id"], at(1, "12:00")),
+        (other["id"], at(2, "12:00")),
+    ]
+    assert len(await api.slots(user, other, tomorrow(2))) == 14
+    assert len(await api.slots(user, room, tomorrow(2))) == 16
 
 
 async def test_all_of_a_series_moves_as_far_as_its_first(api: Api, admin: Person, user: Person) -> None:

@@ -1,6 +1,6 @@
 """Users, sessions and refresh tokens in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -58,6 +58,12 @@ async def find_password_hash(session: AsyncSession, user_id: UUID) -> str | None
 async def insert_user(session: AsyncSession, **values: object) -> User:
     """A new user; the constraint `users_one_per_email` refuses a second one."""
     return _user((await session.execute(insert(models.User).values(**values).returning(*_COLUMNS))).one())
+
+
+async def active_users(session: AsyncSession, ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the users who are neither suspended nor gone."""
+    rows = await session.execute(select(models.User.id).where(models.User.id.in_(list(ids)), models.User.status == "active"))
+    return set(rows.scalars())
 
 
 async def ensure_user(session: AsyncSession, **values: object) -> User:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -47,6 +47,13 @@ async def find(session: AsyncSession, user_id: UUID, key: str) -> IdempotencyKey
 async def is_ahead(session: AsyncSession, instant: datetime) -> bool:
     """True while the database's clock has not reached the instant."""
     return bool(await session.scalar(select(instant > func.clock_timestamp())))
+
+
+async def end_busy(session: AsyncSession, user_id: UUID, key: str) -> None:
+    """Nothing is under way with this key any more; the booking's id stays."""
+    await session.execute(
+        update(IdempotencyKey).where(IdempotencyKey.user_id == user_id, IdempotencyKey.key == key).values(busy_until=None)
+    )
 
 
 async def store(

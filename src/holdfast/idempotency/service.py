@@ -91,6 +91,12 @@ class Once:
                     # The effect is undone (the savepoint), the key's lock is still ours: the refusal is the first answer.
                     await self.keep_refusal(session, error)
                     refusal = error
+                except Refusal as error:
+                    if not resuming:
+                        raise
+                    # It is over: a repeat is judged afresh, and not told that this one still runs.
+                    await queries.end_busy(session, self.key.user_id, self.key.text)
+                    refusal = error
         if kept is not None:
             raise Replay(kept)
         if refusal is not None:

@@ -35,7 +35,7 @@ from holdfast.bookings.queries.holds import (
     prolong_hold,
     unended_holds,
 )
-from holdfast.bookings.queries.looking import look, look_ahead, policies_of
+from holdfast.bookings.queries.looking import has_fair_queue, look, look_ahead, policies_of
 from holdfast.bookings.queries.seats import seat_claims, seats_version
 from holdfast.bookings.queries.series import find_series, insert_series
 from holdfast.bookings.queries.tickets import (
@@ -43,6 +43,7 @@ from holdfast.bookings.queries.tickets import (
     TicketAnswer,
     answer_tickets,
     cancel_ticket,
+    cancel_tickets_of,
     end_orphans,
     find_tickets,
     insert_tickets,
@@ -78,6 +79,7 @@ __all__ = [
     "answer_tickets",
     "bookings_of_series",
     "cancel_ticket",
+    "cancel_tickets_of",
     "change_booking",
     "clock_in",
     "delete_closure",
@@ -99,6 +101,7 @@ __all__ = [
     "find_series",
     "find_tickets",
     "fitting_entries",
+    "has_fair_queue",
     "holds_for",
     "ids_ahead",
     "insert_booking_of_hold",

@@ -207,6 +207,12 @@ async def look_ahead(
     return found
 
 
+async def has_fair_queue(session: AsyncSession, resource_id: UUID) -> bool:
+    """Whether a resource's own policy wants one."""
+    found = await session.scalar(select(models.Resource.policy).where(models.Resource.id == resource_id))
+    return found is not None and policy_of(found).fair_queue
+
+
 async def policies_of(session: AsyncSession, numbers: Iterable[int]) -> list[Policy]:
     """The policies of resources, archived ones included."""
     rows = await session.execute(select(models.Resource.policy).where(models.Resource.no.in_(list(numbers))))

@@ -44,6 +44,8 @@ _UNHURRIED = "UPDATE booking_requests SET answer_by = NULL WHERE id = $1 AND sta
 _CANCEL = """
 UPDATE booking_requests SET status = 'cancelled', ended_at = clock_timestamp()
 WHERE id = $1 AND status = 'waiting' RETURNING id"""
+_CANCEL_ALL = """
+UPDATE booking_requests SET status = 'cancelled', ended_at = clock_timestamp() WHERE user_id = $1 AND status = 'waiting'"""
 _LINES = """
 SELECT DISTINCT resource_no FROM booking_requests
 WHERE status = 'waiting' AND hold_id IS NULL AND created_at < clock_timestamp() - interval '1 second'"""
@@ -139,6 +141,11 @@ async def make_unhurried(session: AsyncSession, ticket_id: UUID) -> None:
 async def cancel_ticket(session: AsyncSession, ticket_id: UUID) -> bool:
     """Take a waiting ticket out of the line; False where it waits no more."""
     return bool(await fetch_in(session, _CANCEL, ticket_id))
+
+
+async def cancel_tickets_of(session: AsyncSession, user_id: UUID) -> None:
+    """A user who goes leaves every line."""
+    await fetch_in(session, _CANCEL_ALL, user_id)
 
 
 async def lines_to_serve(db: Database) -> list[int]:

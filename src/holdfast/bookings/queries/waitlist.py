@@ -36,24 +36,29 @@ _INSERT = """
 INSERT INTO waitlist_entries (id, resource_no, user_id, slot_id, start_at, end_at, quantity, auto_book)
 SELECT $1, $2, u.id, $4, $5, $6, $7, $8 FROM users u WHERE u.id = $3 AND u.status = 'active' FOR KEY SHARE
 RETURNING id"""
-#: Those of a locked resource's line who could be served now, first come first. What has lapsed was released before.
-_FITTING = """
-SELECT e.id, e.user_id, e.resource_no, r.id AS resource_id, e.slot_id, e.quantity, e.auto_book
+#: Those in lines who could be served now. What has lapsed is taken for free by nobody before it is released.
+_WHO_FITS = """
+WITH r AS MATERIALIZED (
+  SELECT r.no, r.id, CASE WHEN r.kind = 'event' THEN
+    (SELECT count(*) FROM seats s WHERE s.resource_no = r.no)
+    - (SELECT count(*) FROM claims c WHERE c.resource_no = r.no AND c.seat_no <> 0) END AS seats_free
+  FROM resources r WHERE r.no = ANY($1::bigint[]) AND r.archived_at IS NULL)
+SELECT {what}
 FROM waitlist_entries e
-JOIN resources r ON r.no = e.resource_no
+JOIN r ON r.no = e.resource_no
 JOIN users u ON u.id = e.user_id
-WHERE e.resource_no = ANY($1::bigint[]) AND e.status = 'waiting' AND e.start_at > clock_timestamp()
-  AND r.archived_at IS NULL AND u.status = 'active'
-  AND CASE WHEN e.slot_id IS NULL THEN
-        e.quantity <= (SELECT count(*) FROM seats s WHERE s.resource_no = e.resource_no)
-                    - (SELECT count(*) FROM claims c WHERE c.resource_no = e.resource_no AND c.seat_no <> 0)
+WHERE e.status = 'waiting' AND e.start_at > clock_timestamp() AND u.status = 'active'
+  AND CASE WHEN e.slot_id IS NULL THEN e.quantity <= r.seats_free
       ELSE NOT EXISTS (
         SELECT FROM claims c
         WHERE int8range(c.resource_no, c.resource_no, '[]') && int8range(e.resource_no, e.resource_no, '[]')
           AND int8range(c.seat_no, c.seat_no, '[]') && int8range(0, 0, '[]')
-          AND c.during && tstzrange(e.start_at, e.end_at)) END
-ORDER BY e.number
-LIMIT $2"""
+          AND c.during && tstzrange(e.start_at, e.end_at)) END"""
+_FITTING = (
+    _WHO_FITS.format(what="e.id, e.number, e.user_id, e.resource_no, r.id AS resource_id, e.slot_id, e.quantity, e.auto_book")
+    + " AND e.number > $2 ORDER BY e.number LIMIT $3"
+)
+_LINES_THAT_FIT = _WHO_FITS.format(what="DISTINCT e.resource_no")
 _LAPSED = "SELECT DISTINCT c.resource_no FROM claims c WHERE c.expires_at <= clock_timestamp()"
 _LINES = "SELECT DISTINCT e.resource_no FROM waitlist_entries e WHERE e.status = 'waiting'"
 _END_PAST = """
@@ -68,6 +73,7 @@ class Waiting:
     """An entry whose turn it may be."""
 
     id: UUID
+    number: int
     user_id: UUID
     resource_no: int
     resource_id: UUID
@@ -117,9 +123,9 @@ async def entries_of(db: Database, resource_no: int, *, offset: int, limit: int)
     return [_entry(row) for row in rows], total[0]["total"]
 
 
-async def fitting_entries(session: AsyncSession, resource_nos: Iterable[int], *, limit: int) -> list[Waiting]:
-    """Those in the lines of locked resources for whom there is room now, first come first."""
-    return [Waiting(*row.values()) for row in await fetch_in(session, _FITTING, sorted(set(resource_nos)), limit)]
+async def fitting_entries(session: AsyncSession, resource_nos: Iterable[int], *, after: int, limit: int) -> list[Waiting]:
+    """Those in the lines of locked resources for whom there is room now, first come first, from the number `after` on."""
+    return [Waiting(*row.values()) for row in await fetch_in(session, _FITTING, sorted(set(resource_nos)), after, limit)]
 
 
 async def users_in_line(session: AsyncSession, resource_nos: Iterable[int]) -> set[UUID]:
@@ -202,7 +208,7 @@ async def resources_to_settle(db: Database) -> list[int]:
     found = {row["resource_no"] for row in await db.fetch(_LAPSED)}
     lines = [row["resource_no"] for row in await db.fetch(_LINES)]
     if lines:
-        found |= {row["resource_no"] for row in await db.fetch(_FITTING, lines, 1000)}
+        found |= {row["resource_no"] for row in await db.fetch(_LINES_THAT_FIT, lines)}
     return sorted(found)
 
 

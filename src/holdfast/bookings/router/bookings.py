@@ -1,5 +1,7 @@
 """The routes of bookings (api.md section 3), each at its contract path too."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -31,7 +33,7 @@ To = Annotated[Instant | None, Query(alias="to", description="Bookings that begi
 
 
 _IN_LINE: dict[int | str, dict[str, Any]] = {
-    202: {"description": "In line: `Location` says where to look.", "model": schemas.RequestAnswer}
+    202: {"description": "In line: `Location` says where to look.", "model": schemas.RequestAnswer},
 }
 Prefer = Annotated[
     Annotated[str, Text(200)] | None,
@@ -106,16 +108,19 @@ async def create_booking_for_user(
 async def _book(
     request: Request, state: State, wanted: service.NewBooking, caller: Caller, once: Once, prefer: str | None
 ) -> Response:
-    answering = once.answering(_booked_or_waiting)
+    # A link is asked for by whoever waits for it: such a booking is not left to itself.
+    respond_async = _asks_for_async(prefer) and not wanted.wants_link
+    shape = partial(_booked_or_waiting, applied=respond_async)
+    answering = once.answering(shape)
     door = door_of(state)
     try:
         booked: Booking | Ticket = await service.book(door, wanted=wanted, now=clock.now(), by=caller, once=answering)
     except InLine as line:
-        patience = service.Patience(_asks_for_async(prefer), request.is_disconnected)
+        patience = service.Patience(respond_async, request.is_disconnected)
         booked = await service.book_in_turn(
             door, line=line.resource_no, wanted=wanted, by=caller, once=answering, patience=patience
         )
-    return send(_booked_or_waiting(booked))
+    return send(shape(booked))
 
 
 def _asks_for_async(prefer: str | None) -> bool:
@@ -123,10 +128,12 @@ def _asks_for_async(prefer: str | None) -> bool:
     return any(one.split(";")[0].strip().lower() == "respond-async" for one in (prefer or "").split(","))
 
 
-def _booked_or_waiting(booked: Booking | Ticket) -> Answer:
+def _booked_or_waiting(booked: Booking | Ticket, *, applied: bool) -> Answer:
+    """`applied`: the client asked not to wait, and is told that it was heard (RFC 7240 section 3)."""
     if isinstance(booked, Ticket):
         location = f"/booking-requests/{booked.id}"
-        return answer({"bookingRequest": booked.as_json()}, status=202, location=location)
+        told = answer({"bookingRequest": booked.as_json()}, status=202, location=location)
+        return replace(told, headers={**told.headers, "Preference-Applied": "respond-async"}) if applied else told
     return _created(booked)
 
 

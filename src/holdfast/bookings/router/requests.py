@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from holdfast.bookings import schemas, service
 from holdfast.core.answers import Answer, answer
-from holdfast.web.access import UserCaller
+from holdfast.web.access import AnyCaller, UserCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import PathId
 from holdfast.web.once import OnceDep
@@ -33,8 +33,8 @@ async def list_requests(caller: UserCaller, db: DatabaseDep) -> Response:
     summary="Your place in a fair queue",
     responses=reads(schemas.RequestAnswer, 400, 403, 404),
 )
-async def get_request(request_id: PathId, caller: UserCaller, db: DatabaseDep) -> Response:
-    """`waiting` with your position, then `booked` with the booking, or `refused` with the error."""
+async def get_request(request_id: PathId, caller: AnyCaller, db: DatabaseDep) -> Response:
+    """`waiting` with your position, then `booked` with the booking, or `refused` with the error. Admins see anybody's."""
     ticket = await service.get_request(db, ticket_id=request_id, by=caller)
     return send(answer({"bookingRequest": ticket.as_json()}))
 

@@ -101,14 +101,15 @@ async def cancel_series(
     responses=changes(schemas.SeriesAnswer, 404),
 )
 async def reschedule_series(
-    series_id: PathId, body: schemas.SeriesMove, caller: UserCaller, db: DatabaseDep, once: OnceDep
+    series_id: PathId, body: schemas.SeriesMove, caller: UserCaller, state: StateDep, once: OnceDep
 ) -> Response:
     """`start` and `end` are the new time of the first that moves; the others move as far on the room's clock. All or nothing."""
     moved = await service.reschedule_series(
-        db,
+        state.db,
         series_id=series_id,
         shift=service.Shift(body.from_, body.start, body.end),
         now=clock.now(),
+        queue=door_of(state).queue,
         by=caller,
         once=once.answering(_shown),
     )

@@ -118,11 +118,18 @@ async def _take_slots(db: Database, taker: Taker, *, now: datetime, once: Once) 
         await check_user(session, taker.wish.user_id, by=taker.by)
         if not looked:
             # Whoever waited in a crowd looks once more without a lock: behind the winner, the losers need not queue for it.
-            rules.decide(await queries.look(session, reach), taker.wish, now=now)
+            await _look_first(session, taker, now=now)
         await lock(session, reach)
         given = _one(await take_all(session, [taker], now=now))
         await once.keep(session, given)
     return given
+
+
+async def _look_first(session: AsyncSession, taker: Taker, *, now: datetime) -> None:
+    """Raise without a lock what can be said without one, and InLine before anybody queues for the lock instead."""
+    world = await queries.look(session, rules.reach([taker.wish.selection]))
+    rules.decide(world, taker.wish, now=now)
+    check_line(world, taker)
 
 
 def refusal_json(refusal: Refusal) -> dict[str, object]:
@@ -178,16 +185,38 @@ async def _take_together(
             else:
                 results[taker.holder_id] = Replay(kept)
         if takers:
-            await locks.resources_by(session, ids=[event_id])
-            for (taker, once), given in zip(
-                takers, await take_all(session, [taker for taker, _ in takers], now=now), strict=True
-            ):
+            wanting = [taker for taker, _ in takers]
+            answers: Sequence[Given] = await _into_the_line(session, event_id, wanting, now=now)
+            if not answers:
+                await locks.resources_by(session, ids=[event_id])
+                answers = await take_all(session, wanting, now=now)
+            for (taker, once), given in zip(takers, answers, strict=True):
                 results[taker.holder_id] = given
                 if isinstance(given, Refusal):
                     await once.keep_refusal(session, given)
                 else:
                     await once.keep(session, given)
     return [results[taker.holder_id] for taker, _ in members]
+
+
+async def _into_the_line(session: AsyncSession, event_id: UUID, takers: Sequence[Taker], *, now: datetime) -> list[Refusal]:
+    """Where an event has a fair queue: what can be said of each without a lock, else InLine. Empty where it has none.
+
+    They all stand to the queue as the first does.
+    """
+    if takers[0].queue is Queue.PASSED:
+        return []
+    if takers[0].queue is Queue.BY_POLICY and not await queries.has_fair_queue(session, event_id):
+        return []
+    world = await queries.look(session, rules.reach(taker.wish.selection for taker in takers))
+    answers: list[Refusal] = []
+    for taker in takers:
+        try:
+            rules.decide(world, taker.wish, now=now)
+            check_line(world, taker)
+        except Refusal as refusal:
+            answers.append(refusal)
+    return answers
 
 
 async def find_own_hold(session: AsyncSession, hold_id: UUID, *, user_id: UUID) -> Hold:
@@ -304,7 +333,6 @@ async def _hold_for_link(door: Door, *, wanted: NewBooking, now: datetime, by: C
     """Hold the units for longer than the provider's deadline."""
     assert wanted.selection is not None  # noqa: S101 - a request names a selection or a hold
     wish = Wish(wanted.user_id, wanted.selection)
-    reach = rules.reach([wanted.selection])
     async with once.transaction(door.db) as session:
         await check_user(session, wanted.user_id, by=by)
         # After a crash or a failure the provider is asked with the same id, so that it makes no second link, and for the same
@@ -318,8 +346,8 @@ async def _hold_for_link(door: Door, *, wanted: NewBooking, now: datetime, by: C
                 await once.keep_booking(session, booking_id, busy_for=_BUSY)
                 return earlier
         taker = Taker(wish, by, queue=door.queue, origin="conference", lasts=LINK_HOLD, booking_id=booking_id)
-        rules.decide(await queries.look(session, reach), wish, now=now)
-        await lock(session, reach)
+        await _look_first(session, taker, now=now)
+        await lock(session, rules.reach([wanted.selection]))
         hold = _one(await take_all(session, [taker], now=now))
         assert isinstance(hold, Hold)  # noqa: S101 - asked for with an origin
         await once.keep_booking(session, hold.booking_id, busy_for=_BUSY)

@@ -65,6 +65,7 @@ async def end_account(
                 await cancel_locked(session, booking, by=by)
         await release_locked(session, held, by=by)
         await queries.leave_all(session, user_id)
+        await queries.cancel_tickets_of(session, user_id)
         if host is not None:
             await archive_resource(session, host.no)
             await outbox.enqueue(session, "host.archived", host.id, by=by, before=host.as_json())

@@ -46,6 +46,8 @@ _HEARD = WAIT + timedelta(seconds=5)
 _AT_ONCE = 100
 #: Between looks at whether the client is still there, seconds.
 _LOOK = 0.5
+#: Before the line of a resource whose lock could not be had is served again, seconds.
+_PAUSE = 0.2
 
 log = structlog.get_logger(__name__)
 Outcome = Booking | Hold | Ticket | Refusal
@@ -64,17 +66,19 @@ async def book_in_turn(
 ) -> Booking | Ticket:
     """Wait in a resource's line, then the same answers as `book`; the ticket where the wait is too long, or not wanted."""
     ticket_id, is_new = await _claim(door.db, wanted, by=by, once=once)
-    respond_async = patience.respond_async and not wanted.wants_link
     if is_new:
         request = _request_json(wanted, by)
 
         async def insert(members: list[tuple[UUID, UUID, dict[str, Any], timedelta | None]]) -> list[Exception | None]:
             return await _insert(door.db, line, members)
 
-        member = (ticket_id, wanted.user_id, request, None if respond_async else _HEARD)
-        await door.together.run(("tickets", line), member, insert)
+        member = (ticket_id, wanted.user_id, request, None if patience.respond_async else _HEARD)
+        try:
+            await door.together.run(("tickets", line), member, insert)
+        except Refusal as refusal:
+            return await _keep(door.db, refusal, once=once)
     turn = asyncio.ensure_future(_turn(door, line, ticket_id))
-    if respond_async:
+    if patience.respond_async:
         door.together.watch(turn)
         return await _keep(door.db, await _find(door.db, ticket_id), once=once)
     outcome = await _wait(door, turn, ticket_id, patience=patience)
@@ -85,13 +89,17 @@ async def book_in_turn(
 
 @retry_aborted
 async def _claim(db: Database, wanted: NewBooking, *, by: Caller, once: Once) -> tuple[UUID, bool]:
-    """The ticket's id, which its booking will have too: of an earlier attempt with the same key, or a new one."""
+    """The ticket's id, which its booking will have too, and whether it is to be written.
+
+    An earlier attempt with the same key has written it, unless what came of that is a refusal that no key keeps.
+    """
     async with once.transaction(db) as session:
         await check_user(session, wanted.user_id, by=by)
-        ticket_id = once.booking_id or new_id()
-        known = await queries.find_tickets(session, [ticket_id]) if once.booking_id else {}
+        known = await queries.find_tickets(session, [once.booking_id]) if once.booking_id else {}
+        is_over = any(ticket.status in {"refused", "cancelled"} for ticket in known.values())
+        ticket_id = new_id() if is_over or once.booking_id is None else once.booking_id
         await once.keep_booking(session, ticket_id, busy_for=_HEARD)
-    return ticket_id, not known
+    return ticket_id, is_over or not known
 
 
 @retry_aborted
@@ -117,10 +125,17 @@ async def _turn(door: Door, line: int, ticket_id: UUID) -> Outcome:
                 outcomes |= {one: await _outcome(door.db, found[one]) for one in missing if one in found}
         return [outcomes[member] for member in members]
 
-    try:
-        return await door.together.run(("line", line), ticket_id, serve)
-    except Refusal as refusal:
-        return refusal
+    ends = asyncio.get_running_loop().time() + _HEARD.total_seconds()
+    while True:
+        try:
+            return await door.together.run(("line", line), ticket_id, serve)
+        except Busy as busy:
+            # The ticket stands in line still: a client that were told to try again would get it, and another.
+            if asyncio.get_running_loop().time() >= ends:
+                return busy
+            await asyncio.sleep(_PAUSE)
+        except Refusal as refusal:
+            return refusal
 
 
 async def _wait(door: Door, turn: asyncio.Future[Outcome], ticket_id: UUID, *, patience: Patience) -> Outcome:
@@ -210,7 +225,7 @@ async def _outcome(db: Database, ticket: Ticket) -> Outcome:
         if hold is not None:
             return hold
     if ticket.status == "waiting":
-        # Its line is served by somebody, or nobody could: the client may try again.
+        # Its line is served by somebody else just now.
         raise Busy
     return ticket
 
@@ -245,9 +260,9 @@ async def _find(db: Database, ticket_id: UUID) -> Ticket:
 
 
 async def get_request(db: Database, *, ticket_id: UUID, by: Caller) -> Ticket:
-    """The caller's booking request with its place in line. Raises RequestNotFound, Forbidden."""
+    """A booking request with its place in line, for its user and for admins. Raises RequestNotFound, Forbidden."""
     ticket = await _find(db, ticket_id)
-    if ticket.user_id != by.user_id:
+    if ticket.user_id != by.user_id and not by.is_admin:
         raise Forbidden
     return ticket
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -15,7 +16,18 @@ from holdfast.bookings.errors import InLine, SeriesConflict, SeriesNotFound, Slo
 from holdfast.bookings.rules import Booking, ByPeriod, Series, Wanted, Wish, World
 from holdfast.bookings.service.queueing import serve_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
-from holdfast.bookings.service.taking import Queue, Taker, lock, lock_line, look_at_limits, promote, take_all
+from holdfast.bookings.service.taking import (
+    Queue,
+    Taker,
+    lock,
+    lock_line,
+    look_at_limits,
+    plain_units,
+    promote,
+    settle,
+    settled,
+    take_all,
+)
 from holdfast.claims import Holder, HolderKind
 from holdfast.core import recurrence
 from holdfast.core.callers import Caller
@@ -89,13 +101,23 @@ async def _times(session: AsyncSession, wanted: NewSeries) -> list[tuple[datetim
     return recurrence.occurrences(wanted.rule, start=wanted.start, end=wanted.end, zone=zone)
 
 
+@retry_aborted
 async def preview_series(db: Database, *, wanted: NewSeries, now: datetime, by: Caller) -> list[Occurrence]:
-    """What booking the series would come to now: every occurrence, and why not. Writes nothing. Raises RoomNotFound, Invalid."""
+    """What booking the series would come to now: every occurrence, and why not. Takes nothing. Raises RoomNotFound, Invalid.
+
+    Where a hold in the way has just lapsed, those who wait are served first, as they would be by the booking.
+    """
     found = []
     async with db.transaction() as session:
         times = await _times(session, wanted)
         wishes = [Wish(by.own_id, ByPeriod(wanted.room_id, start, end)) for start, end in times]
-        world = await queries.look(session, rules.reach(wish.selection for wish in wishes))
+        reach = rules.reach(wish.selection for wish in wishes)
+        world = await queries.look(session, reach)
+        to_settle = world.to_settle(plain_units(world, [wish.selection for wish in wishes]))
+        if to_settle:
+            await lock(session, reach)
+            await settle(session, to_settle, now=now)
+            world = await queries.look(session, reach)
         await look_at_limits(session, world, {by.own_id: None}, locked=False)
         for (start, end), wish in zip(times, wishes, strict=True):
             try:
@@ -199,11 +221,12 @@ async def cancel_series(
         series = await _own_series(session, series_id, by=by)
         ahead = await queries.bookings_of_series(session, series_id, since=max(now, since or now))
         locked = [one for one in await lock_bookings(session, ahead) if one.status == "active"]
+        numbers = {no for booking in locked for no in booking.resource_nos}
+        policies = await queries.policies_of(session, numbers)
         for booking in locked:
-            policies = await queries.policies_of(session, booking.resource_nos)
             rules.check_cancel_notice(booking, policies, now=now)
         cancelled = [await cancel_locked(session, booking, by=by) for booking in locked]
-        await promote(session, {no for booking in locked for no in booking.resource_nos}, now=now)
+        await promote(session, numbers, now=now)
         result = BookedSeries(series, tuple(sorted(cancelled, key=lambda one: one.start)))
         await once.keep(session, result)
     return result
@@ -220,13 +243,26 @@ class Shift:
 
 @retry_aborted
 async def reschedule_series(
-    db: Database, *, series_id: UUID, shift: Shift, now: datetime, by: Caller, once: Once
+    db: Database, *, series_id: UUID, shift: Shift, now: datetime, queue: Queue, by: Caller, once: Once
 ) -> BookedSeries:
     """Move all bookings of a series that are ahead, or those from `since` on, all or none.
 
     Returns the series with the bookings that were moved. Raises SeriesNotFound, Forbidden, TooLateToCancel, SeriesConflict,
     Invalid where nothing is ahead.
     """
+    move = partial(_reschedule, db, series_id=series_id, shift=shift, now=now, by=by, once=once)
+    try:
+        return await move(queue=queue)
+    except InLine as line:
+        # Those who stand in line came earlier.
+        await serve_line(db, line.resource_no)
+        return await move(queue=Queue.PASSED)
+
+
+@retry_aborted
+async def _reschedule(
+    db: Database, *, series_id: UUID, shift: Shift, now: datetime, queue: Queue, by: Caller, once: Once
+) -> BookedSeries:
     async with once.transaction(db) as session:
         series = await _own_series(session, series_id, by=by)
         ahead = await queries.bookings_of_series(session, series_id, since=max(now, shift.since or now))
@@ -234,14 +270,19 @@ async def reschedule_series(
         if not locked:
             message = "No booking of this series is ahead from then on."
             raise Invalid(message)
+        numbers = {no for booking in locked for no in booking.resource_nos}
+        policies = await queries.policies_of(session, numbers)
         for booking in locked:
-            policies = await queries.policies_of(session, booking.resource_nos)
             rules.check_cancel_notice(booking, policies, now=now)
+        zone = ZoneInfo(await find_zone(session, "room", series.room_id) or "UTC")
+        moves = [(booking, _moved(booking, locked[0], shift, zone)) for booking in locked]
+        await lock_line(session, numbers, also=[by.own_id])
+        # Who waits for a new time comes first; the old times are kept until then, so that they are offered to nobody.
+        await settled(session, [Taker(Wish(by.own_id, selection), by, queue=queue) for _, selection in moves], now=now)
+        for booking in locked:
             # All of them leave before any arrives: one may move to where another was.
             await claims.release(session, HolderKind.BOOKING, booking.id)
-        moves = [(booking, _moved(booking, locked[0], shift, await _zone(session, series))) for booking in locked]
         world = await queries.look(session, rules.reach(selection for _, selection in moves))
-        await lock_line(session, {no for one in locked for no in one.resource_nos}, also=[by.own_id])
         await look_at_limits(session, world, {by.own_id: None}, locked=True)
         _forget(world, by.own_id, locked)
         decided = _decide_all(world, moves, by=by, now=now)
@@ -249,7 +290,7 @@ async def reschedule_series(
             await queries.move_booking(session, booking.id, wanted)
         taken = [(unit, Holder(HolderKind.BOOKING, one.id)) for one, wanted in decided for unit in wanted.units]
         await claims.take(session, taken, refusal=SlotTaken)
-        await promote(session, {no for booking in locked for no in booking.resource_nos}, now=now)
+        await promote(session, numbers, now=now)
         fresh = {one.id: one for one in await queries.find_bookings(session, [booking.id for booking in locked])}
         await outbox.enqueue_all(
             session,
@@ -260,13 +301,8 @@ async def reschedule_series(
     return result
 
 
-async def _zone(session: AsyncSession, series: Series) -> str:
-    return await find_zone(session, "room", series.room_id) or "UTC"
-
-
-def _moved(booking: Booking, first: Booking, shift: Shift, zone_name: str) -> ByPeriod:
+def _moved(booking: Booking, first: Booking, shift: Shift, zone: ZoneInfo) -> ByPeriod:
     """The booking's new time: as far from its old one, on the room's clock, as that of the first."""
-    zone = ZoneInfo(zone_name)
 
     def wall(instant: datetime) -> datetime:
         return instant.astimezone(zone).replace(tzinfo=None)

@@ -14,18 +14,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import claims, outbox
 from holdfast.accounts.errors import UserNotFound
+from holdfast.accounts.queries import active_users
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import InLine, SeatsTaken, SlotTaken
-from holdfast.bookings.rules import Booking, ByQuantity, BySlotIds, Hold, Reach, Wanted, Wish, World
+from holdfast.bookings.rules import Booking, ByQuantity, BySlotIds, Hold, Reach, Selection, Wanted, Wish, World
 from holdfast.claims import Holder, HolderKind
 from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.errors import Refusal, Unauthenticated
 from holdfast.core.ids import new_id
 from holdfast.db import locks
+from holdfast.db.database import TransactionAborted
 from holdfast.outbox import Message
 
-#: Entries of a line that one settling looks at; what is left, the worker's loop takes up a second later.
-_MOST_PROMOTED = 200
+#: Entries of a line that are read, and decided, at a time.
+_AT_ONCE = 200
 
 
 class Queue(Enum):
@@ -83,7 +85,7 @@ async def take_all(session: AsyncSession, takers: Sequence[Taker], *, now: datet
 
     The caller has locked the resources; everything is read afresh here.
     """
-    return await _take_out_of(session, await _settled(session, takers, now=now), takers, now=now)
+    return await _take_out_of(session, await settled(session, takers, now=now), takers, now=now)
 
 
 async def find_other(session: AsyncSession, taker: Taker, *, now: datetime) -> Wanted:
@@ -91,21 +93,24 @@ async def find_other(session: AsyncSession, taker: Taker, *, now: datetime) -> W
 
     Raises what `rules.decide` raises.
     """
-    world = await _settled(session, [taker], now=now)
+    world = await settled(session, [taker], now=now)
     if await _look_ahead(session, world, [taker]):
         raise taker.gone()
     return rules.decide(world, taker.wish, now=now)
 
 
-async def _settled(session: AsyncSession, takers: Sequence[Taker], *, now: datetime) -> World:
-    """What the takers want, read under the lock, once lapsed holds in the way are released and those who wait are served."""
+async def settled(session: AsyncSession, takers: Sequence[Taker], *, now: datetime) -> World:
+    """What the takers want, read under the lock, once lapsed holds in the way are released and those who wait are served.
+
+    Raises InLine where a taker must wait in line first.
+    """
     wanted = rules.reach(taker.wish.selection for taker in takers)
     # Of one who moves, the seats count as free; nobody moves in company.
     ignoring = takers[0].wish.ignoring if len(takers) == 1 else None
     world = await queries.look(session, wanted, ignoring=ignoring)
     for taker in takers:
         check_line(world, taker)
-    to_settle = world.to_settle(_plain_units(world, takers))
+    to_settle = world.to_settle(plain_units(world, [taker.wish.selection for taker in takers]))
     if to_settle:
         await settle(session, to_settle, now=now, also={taker.wish.user_id for taker in takers})
         world = await queries.look(session, wanted, ignoring=ignoring)
@@ -120,12 +125,12 @@ def check_line(world: World, taker: Taker) -> None:
             raise InLine(line)
 
 
-def _plain_units(world: World, takers: Sequence[Taker]) -> Iterable[claims.Unit]:
-    """The slots that the takers mean, whether or not they may be had."""
-    for taker in takers:
-        if isinstance(taker.wish.selection, BySlotIds | rules.ByPeriod | rules.ByTime):
+def plain_units(world: World, selections: Iterable[Selection]) -> Iterable[claims.Unit]:
+    """The slots that are meant, whether or not they may be had."""
+    for selection in selections:
+        if isinstance(selection, BySlotIds | rules.ByPeriod | rules.ByTime):
             try:
-                yield from rules.find_wanted(world, taker.wish.selection).units
+                yield from rules.find_wanted(world, selection).units
             except Refusal:
                 continue
 
@@ -158,7 +163,11 @@ async def _look_ahead(session: AsyncSession, world: World, takers: Sequence[Take
         active = await locks.users(session, users)
         await look_at_limits(session, world, users, locked=False, held=held)
         return set(users) - active
-    return await look_at_limits(session, world, users, locked=True)
+    gone = await look_at_limits(session, world, users, locked=True)
+    if len(takers) > 1:
+        # Of many, one who is gone must be known before anything is given: it would be kept from the next.
+        gone |= set(users) - await active_users(session, users)
+    return gone
 
 
 async def look_at_limits(
@@ -204,6 +213,9 @@ async def _write(session: AsyncSession, accepted: Mapping[UUID, tuple[Taker, Wan
         )
         for taker, _ in booked:
             booking = made.get(taker.booking_id)
+            if booking is None and len(accepted) > 1:
+                # Went away this very moment: what was decided for the others took it for somebody who is there.
+                raise TransactionAborted
             given[taker.booking_id] = booking or taker.gone()
             if booking is not None:
                 holders[taker.booking_id] = Holder(HolderKind.BOOKING, taker.booking_id)
@@ -282,9 +294,18 @@ async def promote(session: AsyncSession, resource_nos: Iterable[int], *, now: da
 
     The last thing that a transaction does which gives something back. Who would exceed a limit keeps their place.
     """
-    waiting = await queries.fitting_entries(session, resource_nos, limit=_MOST_PROMOTED)
-    if not waiting:
-        return
+    numbers, last = set(resource_nos), 0
+    while True:
+        waiting = await queries.fitting_entries(session, numbers, after=last, limit=_AT_ONCE)
+        if waiting:
+            await _offer(session, waiting, now=now, also=also)
+            last = waiting[-1].number
+        if len(waiting) < _AT_ONCE:
+            return
+
+
+async def _offer(session: AsyncSession, waiting: Sequence[queries.Waiting], *, now: datetime, also: Iterable[UUID]) -> None:
+    """Give those who wait, in their order, what is there for them."""
     await locks.users(session, {*(entry.user_id for entry in waiting), *also})
     takers = [_taker_of(entry) for entry in waiting]
     world = await queries.look(session, rules.reach(taker.wish.selection for taker in takers))
