@@ -18,11 +18,11 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help run up down seed check fmt lint types imports compose-check test test-cover fuzz torture \
-  load-test bench bench-history openapi migrate doctor requirements clean
+  load-test bench bench-seats bench-queue bench-availability bench-history verify openapi migrate doctor requirements clean
 
 help: ## List all targets
 	@echo "Holdfast: make <target>. Begin with: make run"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' Makefile
 
 # --- the environment: made once, renewed when the pins change --------------------------------------------------------
 
@@ -103,16 +103,28 @@ test-cover: $(VENV)/dev ## All tests with coverage; the report is htmlcov/index.
 fuzz: $(VENV)/dev ## Schema fuzzing at length (CASES=200 examples an operation and phase)
 	@HOLDFAST_FUZZ_CASES=$(or $(CASES),200) $(PYTEST) -q -o faulthandler_timeout=3600 -n $(JOBS) tests/contracts/test_schema_fuzz.py $(ARGS)
 
+verify: $(VENV)/dev ## holdfast verify on a service of its own: concurrent clients, all answers explained (ARGS="--seconds 30")
+	@$(BIN)/python loadtest/verify.py $(ARGS)
+
 torture: $(VENV)/dev ## kill -9 of service and PostgreSQL, hundreds of times (KILLS=200); every pair of write paths
 	@HOLDFAST_TORTURE_KILLS=$(or $(KILLS),200) $(PYTEST) -q -s -o faulthandler_timeout=3600 tests/crashes tests/races/test_pairs.py $(ARGS)
 
 # --- speed ----------------------------------------------------------------------------------------------------------
 
-load-test: $(VENV)/dev ## Locust, headless, on the reference load (ARGS="--rate 200 --duration 60")
+load-test: $(VENV)/dev ## Locust, headless: rooms, then the sale of an event (ARGS="--profile events", "--rate 200")
 	@$(BIN)/python loadtest/run.py $(ARGS)
 
 bench: $(VENV)/dev ## List, book and refuse beside a raw ASGI answer and pgbench: medians and ratios
 	@$(BIN)/python loadtest/bench.py $(ARGS)
+
+bench-seats: $(VENV)/dev ## 10,000 seats sold to 200 buyers at once, beside a variant that locks the event for each
+	@$(BIN)/python loadtest/seats.py $(ARGS)
+
+bench-queue: $(VENV)/dev ## The same crowds with and without the fair queue: how fast, and who wins
+	@$(BIN)/python loadtest/fair_queue.py $(ARGS)
+
+bench-availability: $(VENV)/dev ## The search for free rooms among 1,000 over 7 days
+	@$(BIN)/python loadtest/availability.py $(ARGS)
 
 bench-history: $(VENV)/dev ## The same at 10 million bookings against 100 thousand (loads for a quarter of an hour)
 	@$(BIN)/python loadtest/history.py $(ARGS)

@@ -8,7 +8,6 @@ and are the worst case. Loads for half a minute at first; kept for the next run.
 import argparse
 import asyncio
 import gc
-import json
 import random
 import statistics
 import sys
@@ -21,10 +20,7 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
-from rich.box import SIMPLE
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import reference_load
 from holdfast.availability import queries, service
@@ -32,6 +28,7 @@ from holdfast.availability.rules import Wish
 from holdfast.core.answers import answer
 from holdfast.core.schedules import local_date
 from holdfast.db.database import Database
+from printing import console, figures_table, write_report
 from reference_load import Load, Server, Size
 
 TRIVIAL, STATEMENT = "SELECT 1", "the statement"
@@ -39,7 +36,6 @@ SIZE = Size(bookings=120_000, rooms=1_000, users=1_000, taken=0.3)
 DAYS = 7
 #: What the whole use case may take, with any wish.
 BAR_MS = 300.0
-console = Console(highlight=False, soft_wrap=True)
 
 #: Opens and closes a little later in each room; no two of a thousand alike.
 _OWN_SCHEDULES = """
@@ -151,9 +147,7 @@ def _load(on: Server) -> Load:
 
 
 def _report(side: str, bench: Bench) -> tuple[dict[str, dict[str, object]], list[str]]:
-    table = Table(side, "ms", f"of {TRIVIAL}", "loop held ms", "entries", "kB", "", box=SIMPLE)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table(side, "ms", f"of {TRIVIAL}", "loop held ms", "entries", "kB", "")
     missed: list[str] = []
     report: dict[str, dict[str, object]] = {}
     trivial = statistics.median(bench.seen[TRIVIAL])
@@ -197,10 +191,7 @@ def main() -> int:
         for side, bench in benches.items():
             report[side], above = _report(side, bench)
             missed += above
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(
-        json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "rooms": SIZE.rooms, "sides": report}, indent=2) + "\n"
-    )
+    write_report(options.output, {"rooms": SIZE.rooms, "sides": report})
     console.print(f"Medians of {options.rounds} rounds, JSON included; bar {BAR_MS:g} ms. All rounds: {options.output}")
     if missed and options.check:
         console.print(f"Above the bar: {', '.join(missed)}")

@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -20,27 +19,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import asyncpg
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import processes
 import raw_http
 import reference_load
 from holdfast.core.schedules import slots_on
 from holdfast.core.slot_ids import encode
-from holdfast.rooms.queries import FREE_SLOTS
-from holdfast.rooms.rules import day_reach
+from holdfast.resources.queries import FREE_SLOTS_OF_A_ROOM
+from holdfast.resources.rules import day_reach
+from printing import console, figures_table, in_rounds, write_report
 from reference_load import SCHEDULE, SLOT_MINUTES, Load, Server
 
-console = Console(highlight=False, soft_wrap=True)
 L1, L2_LIST, L2_BOOK, L3_REFUSE, LIST, BOOK, REFUSE = (
     "L1 raw ASGI",
     "pgbench: list",
@@ -182,14 +178,19 @@ class Bench:
     # --- ours, over HTTP ---------------------------------------------------------------------------------------------
 
     def _http(self, process: processes.Process, next_request: raw_http.NextRequest, seconds: float, expected: int) -> Run:
-        before = processes.cpu_seconds(process.pid), processes.cpu_seconds(self.on.pid)
+        meter = processes.CpuMeter(process.pid, self.on.pid)
         seen = raw_http.closed_loop(process.port, next_request, connections=self.connections, seconds=seconds)
-        after = processes.cpu_seconds(process.pid), processes.cpu_seconds(self.on.pid)
+        service_cpu, postgres_cpu = meter.per(seen.count)
         if set(seen.statuses) != {expected}:
             raise SystemExit(f"bench: expected only {expected}, got {dict(seen.statuses)}")
-        used = [None if a is None or b is None else (a - b) / seen.count * 1e6 for a, b in zip(after, before, strict=True)]
         return Run(
-            seen.per_second, seen.count, *used, seen.percentile(50), seen.percentile(99), client_busy=seen.busy / seen.seconds
+            seen.per_second,
+            seen.count,
+            service_cpu,
+            postgres_cpu,
+            seen.percentile(50),
+            seen.percentile(99),
+            client_busy=seen.busy / seen.seconds,
         )
 
     def run_l1(self, seconds: float) -> Run:
@@ -253,7 +254,7 @@ class Bench:
         since, until = (f"to_timestamp({int(instant.timestamp())})" for instant in day_reach(self.day))
         # pgbench has no variables of type uuid, so the rooms' ids are an array.
         room = "(ARRAY[" + ",".join(f"'{room.id}'" for room in self.load.rooms) + "]::uuid[])[:n]"
-        text = FREE_SLOTS.replace("$1", room).replace("$2", since).replace("$3", until)
+        text = FREE_SLOTS_OF_A_ROOM.replace("$1", room).replace("$2", since).replace("$3", until)
         (self.folder / "list.sql").write_text(f"\\set n random(1, :rooms)\n{text};\n")
         version = asyncio.run(self._query("SELECT current_setting('server_version_num')::int"))[0]
         chosen = random.Random(0).choices(self.load.people, k=self.connections)
@@ -344,18 +345,10 @@ def _wheel_pgbench() -> Path | None:
 
 
 def _rounds(bench: Bench, count: int) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {name: [] for name in bench.workloads}
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} runs"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("Warming up", total=count * len(bench.workloads))
+    with console.status("Warming up"):
         for run in bench.workloads.values():
             run(1)
-        for number in range(1, count + 1):
-            for name in random.sample(list(bench.workloads), len(bench.workloads)):
-                progress.update(task, description=f"Round {number}: {name:<16}")
-                found[name].append(bench.workloads[name](bench.seconds))
-                progress.advance(task)
-    return found
+    return in_rounds([(name, partial(run, bench.seconds)) for name, run in bench.workloads.items()], count)
 
 
 def _median(runs: list[Run], what: str) -> float | None:
@@ -373,9 +366,7 @@ def _text(value: float | None, digits: int = 0) -> str:
 
 
 def _report(found: dict[str, list[Run]], bench: Bench) -> tuple[dict[str, Any], list[str]]:
-    table = Table("", "per second", "CPU us", "PG CPU us", "P50 ms", "P99 ms", box=SIMPLE, title="Medians; CPU per request")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("", "per second", "CPU us", "PG CPU us", "P50 ms", "P99 ms", title="Medians; CPU per request")
     medians = {}
     for name, runs in found.items():
         medians[name] = {what: _median(runs, what) for what in asdict(runs[0])}
@@ -404,8 +395,6 @@ def _report(found: dict[str, list[Run]], bench: Bench) -> tuple[dict[str, Any], 
     )
     console.print(f"  the client used {busiest:.0%} of a core at most" + (": IT was the limit" if busiest > 0.9 else ""))
     return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "connections": bench.connections,
         "seconds": bench.seconds,
         "body_length": bench.body_length,
@@ -433,8 +422,7 @@ def main() -> int:
         bench = Bench(on, load, options, stack)
         found = _rounds(bench, options.rounds)
         report, missed = _report(found, bench)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(options.output, report)
     console.print(
         f"All rounds: {options.output}. Absolute figures are this machine's; compare ratios and CPU. Next: make load-test"
     )

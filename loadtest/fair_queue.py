@@ -2,21 +2,24 @@
 
 500 people want one slot in the same instant, 500 want a seat out of 100, 20 want each of 25 slots; and one person books
 free slots one after the other, with nobody in the way. Who comes first is judged by when the client sent the request.
-After each turn: everybody has an answer, 201 or 409, and there are as many winners as places. python loadtest/fair_queue.py --help
+After each turn: everybody has an answer, and there are as many winners as places. python loadtest/fair_queue.py --help
 """
 
 import argparse
+import asyncio
 import random
 import statistics
 import sys
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 import processes
 import raw_http
@@ -29,6 +32,11 @@ from reference_load import SCHEDULE, Load
 
 WITHOUT, WITH = "without", "with"
 _PATIENCE = 120.0
+#: Places that are booked, of slots and of events.
+_BOOKED = """
+SELECT count(*) FROM claims c
+WHERE c.booking_id IS NOT NULL
+  AND (c.slot_id = ANY($1::uuid[]) OR c.resource_no IN (SELECT no FROM resources WHERE id = ANY($1::uuid[])))"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Turn:
-    """One crowd answered. Times in ms; `fair` is the share of winners who were among the first to ask, `others` neither 201 nor 409."""
+    """One crowd answered. Times in ms; `fair`: winners among the first to ask; `others`: neither 201 nor 409, by status.
+
+    `unheard`: places that are booked, and whose winners were answered something else than 201.
+    """
 
     per_second: float
     last_loser: float | None
@@ -51,13 +62,15 @@ class Turn:
     p99: float
     winners: int
     fair: float
-    others: int
+    others: dict[int, int]
+    unheard: int
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Who wants what: `wishes` makes the bodies and what each is about; of each there are `places`. One connection each,
-    all at once, unless `clients` are fewer.
+    """Who wants what: `wishes` makes the bodies and what each is about; of each there are `places`.
+
+    One connection for each wish, all at once, unless `clients` are fewer.
     """
 
     name: str
@@ -94,7 +107,7 @@ class House:
 
     def _slots(self, side: str, rooms: int, *, a_room: int = 1) -> list[tuple[str, dict[str, Any]]]:
         """Free slots that nobody has asked for yet: some of each of so many rooms."""
-        found = []
+        found: list[str] = []
         while len(found) < rooms * a_room:
             day = self._load.last_day + timedelta(days=next(self._days))
             for room in self._rooms[side][:rooms]:
@@ -128,10 +141,20 @@ class House:
             asked.append(Asked(wishes[asking[connection]][0], sent, (had - sent) * 1000, int(data[9:12])))
 
         raw_http.closed_loop(port, following, connections=crowd.clients or len(wishes), seconds=_PATIENCE, heard=heard)
-        return _judged(asked, crowd.places, len(wishes))
+        if len(asked) != len(wishes):
+            raise SystemExit(f"bench-queue: {len(asked)} answers to {len(wishes)} requests")
+        return _judged(asked, crowd.places, asyncio.run(self._booked({wanted for wanted, _ in wishes})))
+
+    async def _booked(self, wanted: set[str]) -> int:
+        connection = await asyncpg.connect(self._load.url)
+        try:
+            found: int = await connection.fetchval(_BOOKED, list(wanted))
+        finally:
+            await connection.close()
+        return found
 
 
-def _judged(asked: list[Asked], places: int, expected: int) -> Turn:
+def _judged(asked: list[Asked], places: int, booked: int) -> Turn:
     begun = min(one.sent for one in asked)
     ended = max(one.sent + one.milliseconds / 1000 for one in asked)
     of_thing: dict[str, list[Asked]] = defaultdict(list)
@@ -143,8 +166,8 @@ def _judged(asked: list[Asked], places: int, expected: int) -> Turn:
         answered = all(one.status in {201, 409} for one in found)
         if won > places or (answered and won < min(places, len(found))):
             raise SystemExit(f"bench-queue: {won} of {len(found)} won, of {places} places. This is a defect of the service.")
-    if len(asked) != expected:
-        raise SystemExit(f"bench-queue: {len(asked)} answers to {expected} requests")
+    if booked < len(winners):
+        raise SystemExit(f"bench-queue: {len(winners)} answers of 201, {booked} bookings. This is a defect of the service.")
     first = sum(one.status == 201 for found in of_thing.values() for one in found[:places])
     losers = [one.sent + one.milliseconds / 1000 - begun for one in asked if one.status == 409]
     latencies = [one.milliseconds for one in asked]
@@ -155,12 +178,20 @@ def _judged(asked: list[Asked], places: int, expected: int) -> Turn:
         p99=percentile(latencies, 99),
         winners=len(winners),
         fair=first / len(winners) if winners else 0.0,
-        others=sum(one.status not in {201, 409} for one in asked),
+        unheard=booked - len(winners),
+        others=dict(Counter(one.status for one in asked if one.status not in {201, 409})),
     )
 
 
+def _counted(turns: Iterable[Turn]) -> str:
+    """How many were answered neither 201 nor 409, by status; 0 for nobody."""
+    others = sum((Counter(turn.others) for turn in turns), Counter[int]())
+    return ", ".join(f"{number} x {status}" for status, number in sorted(others.items())) or "0"
+
+
 def _report(found: dict[str, list[Turn]], crowds: list[Crowd]) -> dict[str, Any]:
-    table = figures_table("", "queue", "req/s", "last loser ms", "P50 ms", "P99 ms", "in order", "wrong", title="Medians")
+    columns = ("queue", "req/s", "last loser ms", "P50 ms", "P99 ms", "in order", "wrong", "unheard")
+    table = figures_table("", *columns, title="Medians; wrong and unheard in all")
     report = {}
     for crowd in crowds:
         for side in (WITHOUT, WITH):
@@ -174,15 +205,18 @@ def _report(found: dict[str, list[Turn]], crowds: list[Crowd]) -> dict[str, Any]
                 f"{statistics.median(turn.p50 for turn in turns):,.1f}",
                 f"{statistics.median(turn.p99 for turn in turns):,.1f}",
                 f"{statistics.mean(turn.fair for turn in turns):.0%}" if losers else "",
-                str(sum(turn.others for turn in turns)),
+                _counted(turns),
+                str(sum(turn.unheard for turn in turns)),
             )
             report[f"{crowd.name}, {side}"] = [asdict(turn) for turn in turns]
         pairs = zip(found[f"{crowd.name}, {WITH}"], found[f"{crowd.name}, {WITHOUT}"], strict=True)
         ratio = statistics.median(a.per_second / b.per_second for a, b in pairs)
         table.add_row("", "ratio", f"{ratio:.2f}")
     console.print(table)
-    console.print("  in order: winners who were among the first to ask, by when their clients sent the request (mean of all rounds)")
-    console.print("  wrong: answers other than 201 and 409; last loser: since the first request was sent")
+    console.print(
+        "  in order: winners who were among the first to ask, by when their clients sent the request (mean of all rounds)"
+    )
+    console.print("  wrong: answers other than 201 and 409; unheard: booked, but not answered 201")
     return report
 
 
@@ -215,10 +249,11 @@ def main() -> int:
     report = _report(found, crowds)
     write_report(options.output, {"workers": options.workers, "turns": report})
     console.print(f"All rounds: {options.output}. Next: README.md says when a queue is worth it")
-    wrong = sum(turn.others for turns in found.values() for turn in turns)
-    if wrong:
-        console.print(f"{wrong} requests were answered neither 201 nor 409")
-    return 1 if wrong else 0
+    wrong = _counted(turn for turns in found.values() for turn in turns)
+    if wrong != "0":
+        console.print(f"Answered neither 201 nor 409: {wrong}")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,33 +7,29 @@ python loadtest/history.py --large 1000000
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import asyncpg
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import processes
 import raw_http
 import reference_load
 from holdfast.core.schedules import slots_on
+from printing import console, figures_table, in_rounds, write_report
 from reference_load import SCHEDULE, Load, Size
 
 LIST, BOOK, OLD = "list", "book", "list of any past day"
 #: How many times as long the median may take with the large history; None: only shown (those pages are not in memory).
 BARS: dict[str, float | None] = {LIST: 1.25, BOOK: 1.5, OLD: None}
 _MOST_PER_SECOND = 2_000
-console = Console(highlight=False, soft_wrap=True)
 
 #: Every booking that the service itself made is in the outbox; the reference load is not.
 _CLEAN = (
@@ -121,18 +117,13 @@ class Side:
 
 def _measure(small: Side, large: Side, rounds: int, seconds: float) -> None:
     turns = [(side, what) for side in (small, large) for what in BARS]
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} turns"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("Warming up", total=rounds * len(turns))
+    with console.status("Warming up"):
         for side, what in turns:
             side.run(what, 2)
-        for side in (small, large):
-            side.seen = {name: [] for name in BARS}
-        for number in range(1, rounds + 1):
-            for side, what in random.sample(turns, len(turns)):
-                progress.update(task, description=f"Round {number}: {what}, {side.load.size.bookings:,} bookings")
-                side.run(what, seconds)
-                progress.advance(task)
+    for side in (small, large):
+        side.seen = {name: [] for name in BARS}
+    named = [(f"{what}, {side.load.size.bookings:,} bookings", partial(side.run, what, seconds)) for side, what in turns]
+    in_rounds(named, rounds)
 
 
 def main() -> int:
@@ -154,9 +145,7 @@ def main() -> int:
         loads = [reference_load.ensure(on, Size(bookings)) for bookings in (options.small, options.large)]
         small, large = (Side(load, options.connections, stack) for load in loads)
         _measure(small, large, options.rounds, options.seconds)
-        table = Table("P50 ms", f"{options.small:,}", f"{options.large:,}", "ratio", "bar", "", box=SIMPLE)
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = figures_table("P50 ms", f"{options.small:,}", f"{options.large:,}", "ratio", "bar", "")
         missed, report = [], {}
         for what, bar in BARS.items():
             # Of each round, as the two turns of one met the same machine.
@@ -174,11 +163,7 @@ def main() -> int:
                 "large": large.seen[what],
             }
         console.print(table)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    sizes = {"small": options.small, "large": options.large}
-    options.output.write_text(
-        json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "bookings": sizes, "p50": report}, indent=2) + "\n"
-    )
+    write_report(options.output, {"bookings": {"small": options.small, "large": options.large}, "p50": report})
     console.print(
         f"Medians of {options.rounds} rounds: {options.output}. The databases are kept in {options.data_dir} for the next run."
     )

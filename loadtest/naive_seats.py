@@ -142,7 +142,12 @@ def make_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Buyers queue for a lock longer than the service would let them: they are to be answered, and counted.
-        waits = {**SERVER_SETTINGS, "lock_timeout": "30s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"}
+        waits = {
+            **SERVER_SETTINGS,
+            "lock_timeout": "30s",
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "30s",
+        }
         url = app.state.holdfast.db.url
         async with (
             around(app),

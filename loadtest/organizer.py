@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -69,6 +70,16 @@ class Organizer:
             yield from page["bookings"]
             cursor = page.get("nextCursor")
 
+    def line(self, event_id: str) -> list[dict[str, Any]]:
+        """Who waits for it or has an offer, first come first."""
+        found: list[dict[str, Any]] = []
+        for page in count(1):
+            answer = self.ask("GET", f"/events/{event_id}/waitlist", page=str(page), pageSize="100")
+            found += answer["entries"]
+            if len(found) >= answer["pagination"]["total"]:
+                break
+        return found
+
 
 @contextmanager
 def organizer(url: str, token: str | None = None) -> Iterator[Organizer]:
@@ -83,14 +94,14 @@ def organizer(url: str, token: str | None = None) -> Iterator[Organizer]:
         yield Organizer(client)
 
 
-def rows_of_seats(count: int, *, a_row: int = 50, rows: int = 20) -> dict[str, Any]:
+def rows_of_seats(number: int, *, a_row: int = 50, rows: int = 20) -> dict[str, Any]:
     """So many seats as a hall has them: sections of `rows` rows, each of `a_row` seats (the last one of what is left)."""
-    lengths = [a_row] * (count // a_row) + ([count % a_row] if count % a_row else [])
+    lengths = [a_row] * (number // a_row) + ([number % a_row] if number % a_row else [])
     sections = [lengths[at : at + rows] for at in range(0, len(lengths), rows)]
     return {
         "sections": [
-            {"name": f"S{number}", "rows": [{"name": f"R{row}", "seats": length} for row, length in enumerate(section, start=1)]}
-            for number, section in enumerate(sections, start=1)
+            {"name": f"S{no}", "rows": [{"name": f"R{row}", "seats": length} for row, length in enumerate(section, start=1)]}
+            for no, section in enumerate(sections, start=1)
         ]
     }
 
@@ -122,7 +133,11 @@ def contradictions_in_api(organizer: Organizer, event_id: str, told: dict[str, l
     """What the API says that does not fit to the active bookings and their seats as their owners were told; by booking id."""
     kept = {one["id"]: sorted(one["seats"]) for one in organizer.bookings(event_id) if one["status"] == "active"}
     found = [f"seat {label} was given twice" for label, times in _times(told).items() if times > 1]
-    found += [f"booking {one}: told {sorted(seats)}, kept {kept.get(one)}" for one, seats in told.items() if kept.get(one) != sorted(seats)]
+    found += [
+        f"booking {one}: told {sorted(seats)}, kept {kept.get(one)}"
+        for one, seats in told.items()
+        if kept.get(one) != sorted(seats)
+    ]
     found += [f"booking {one} is active, and nobody was told" for one in kept.keys() - told.keys()]
     counts, shown = organizer.event(event_id), Counter(seat["status"] for seat in organizer.seats(event_id))
     booked = sum(map(len, told.values()))

@@ -16,6 +16,9 @@ from rich.table import Table
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    # Into a file or a pipe: as wide as the tables are.
+    console.width = 120
 
 
 def figures_table(first: str, *others: str, title: str | None = None) -> Table:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from reference_load import SECRET
 
-_SERVE = "from holdfast.cli import main; main()"
+#: The `holdfast` command, wherever it is installed.
+COMMAND = [sys.executable, "-c", "from holdfast.cli import main; main()"]
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PROC = Path("/proc")
 
@@ -80,7 +81,7 @@ def _service_environment(database_url: str) -> dict[str, str]:
 def holdfast(database_url: str, *, workers: int = 1) -> Iterator[Process]:
     """`holdfast serve` on a free port of the loopback address, with that database; ended when the block is."""
     port = _free_port()
-    arguments = [sys.executable, "-c", _SERVE, "serve", "--port", str(port), "--workers", str(workers)]
+    arguments = [*COMMAND, "serve", "--port", str(port), "--workers", str(workers)]
     with _running(arguments, _service_environment(database_url), port, "/readyz") as process:
         yield process
 
@@ -101,6 +102,20 @@ def raw_asgi(body_length: int) -> Iterator[Process]:
     arguments = [sys.executable, str(Path(__file__).with_name("raw_asgi.py")), str(port), str(body_length)]
     with _running(arguments, os.environ, port, "/") as process:
         yield process
+
+
+class CpuMeter:
+    """What CPU the trees of some processes take from now on."""
+
+    def __init__(self, *roots: int | None) -> None:
+        self._before = [(root, cpu_seconds(root)) for root in roots]
+
+    def per(self, count: int) -> list[float | None]:
+        """Microseconds for each of `count` pieces of work, by process; None where it is not known."""
+        return [
+            None if after is None or before is None else (after - before) / count * 1e6
+            for before, after in ((before, cpu_seconds(root)) for root, before in self._before)
+        ]
 
 
 def cpu_seconds(root: int | None) -> float | None:

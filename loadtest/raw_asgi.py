@@ -43,6 +43,7 @@ def serve(app: Callable[..., Awaitable[None]], port: int, *, lifespan: str = "of
         server_header=False,
         proxy_headers=False,
         log_config=None,
+        timeout_keep_alive=75,
         backlog=4096,
     )
 

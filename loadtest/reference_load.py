@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -150,6 +151,8 @@ class Server:
 @contextmanager
 def server(folder: Path = DEFAULT_FOLDER) -> Iterator[Server]:
     """HOLDFAST_DATABASE_URL's server where it is set (databases of our own on it), else an embedded one in `folder`."""
+    # Told to end, a script still ends what it started.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     given = os.environ.get("HOLDFAST_DATABASE_URL")
     if given:
         yield Server(given.replace("postgresql+asyncpg://", "postgresql://", 1), None, None)
@@ -167,6 +170,19 @@ def cloned(on: Server, load: Load, name: str) -> Iterator[Load]:
         yield Load(with_name(on.url, name), load.size, load.rooms, load.people, load.first_day, load.last_day)
     finally:
         _execute(on.url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def empty(on: Server, name: str) -> Iterator[str]:
+    """The URL of a migrated database without any rows, gone afterwards."""
+    url = with_name(on.url, name)
+    drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+    _execute(on.url, drop, f"CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0")
+    try:
+        migrate.upgrade(url)
+        yield url
+    finally:
+        _execute(on.url, drop)
 
 
 def _execute(url: str, *statements: str) -> None:

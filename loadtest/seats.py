@@ -1,4 +1,4 @@
-"""How fast does a hall of 10,000 seats sell to 200 buyers at once, beside the variant that locks the event for each of them?
+"""A hall of 10,000 seats sold to 200 buyers at once, beside the variant that locks the event for each of them.
 
 Each buyer wants one to four seats beside each other, again and again until the hall is sold to the last seat; then each
 asks once more, and must be refused. Ours takes all who wait in one transaction, the control (`naive_seats.py`) each in one
@@ -78,10 +78,10 @@ class Box:
         self._admin.seats(event_id)
         wishes = _wishes(self._seats)[: self._most]
         told: dict[str, list[str]] = {}
-        before = self._cpu()
+        meter = processes.CpuMeter(self._service.pid, self._on.pid)
         answers: list[bytes] = []
         seen = self._ask(event_id, wishes, lambda _number, _sent, _had, data: answers.append(data))
-        after = self._cpu()
+        service_cpu, postgres_cpu = meter.per(seen.count)
         if set(seen.statuses) != {201}:
             raise SystemExit(f"bench-seats: expected {len(wishes)} times 201, got {dict(seen.statuses)}")
         for data in answers:
@@ -91,7 +91,6 @@ class Box:
         if set(refused.statuses) - {409}:
             raise SystemExit(f"bench-seats: the hall is sold, and buyers were answered {dict(refused.statuses)}")
         self._check(event_id, told)
-        used = [None if a is None or b is None else (a - b) / seen.count * 1e6 for a, b in zip(after, before, strict=True)]
         return Sale(
             seen.seconds,
             sum(map(len, told.values())),
@@ -100,12 +99,10 @@ class Box:
             seen.percentile(50),
             seen.percentile(99),
             percentile(refused.latencies, 99),
-            *used,
+            service_cpu,
+            postgres_cpu,
             seen.busy / seen.seconds,
         )
-
-    def _cpu(self) -> tuple[float | None, float | None]:
-        return processes.cpu_seconds(self._service.pid), processes.cpu_seconds(self._on.pid)
 
     def _ask(self, event_id: str, wishes: list[int], heard: raw_http.Heard | None = None) -> raw_http.Measured:
         port, buyers = self._service.port, len(self._tokens)
@@ -163,11 +160,13 @@ def _report(found: dict[str, list[Sale]], options: argparse.Namespace) -> tuple[
     held = ratio >= BAR
     console.print(f"  tickets/s: {ratio:.1f} times the control (bar {BAR:g}: {'held' if held else 'MISSED'}; target {TARGET:g})")
     refusal = statistics.median(sale.refusal_p99 for sale in found[OURS])
-    console.print(f"  P99 of ours {p99:.0f} ms (aimed at: {P99_MS:g}); once it is sold, all buyers heard so within {refusal:.0f} ms (P99)")
+    console.print(
+        f"  P99 of ours {p99:.0f} ms (aimed at: {P99_MS:g}); once it is sold, all buyers heard so within {refusal:.0f} ms (P99)"
+    )
     busiest = max(sale.client_busy for sales in found.values() for sale in sales)
     console.print(
-        f"  {options.clients} clients, {options.seats:,} seats, {len(ratios)} rounds; after each sale: no seat twice, all adds up, "
-        f"in the answers, over the API and in the database; the client used {busiest:.0%} of a core at most"
+        f"  {options.clients} clients, {options.seats:,} seats, {len(ratios)} rounds; after each sale no seat twice, and all "
+        f"adds up in the answers, over the API and in the database; the client used {busiest:.0%} of a core at most"
     )
     report = {
         "clients": options.clients,

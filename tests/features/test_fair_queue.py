@@ -120,7 +120,7 @@ async def parked(state: State, resource: dict[str, Any]) -> AsyncIterator[None]:
 @asynccontextmanager
 async def another(api: Api, state: State, *, provider: ConferenceProvider | None = None, **settings: Any) -> AsyncIterator[Api]:
     """A second process on the same database, with other settings or another provider of links."""
-    other = build_state(make_settings(state.db.url, pool_size=8, **settings), **({"conferencing": provider} if provider else {}))
+    other = build_state(make_settings(state.db.url, pool_size=8, **settings), conferencing=provider)
     transport = httpx.ASGITransport(build_app(other))
     async with httpx.AsyncClient(transport=transport, base_url="http://holdfast.test", timeout=30) as client:
         yield Api(client, api.db, api.tokens)
@@ -408,10 +408,12 @@ async def test_who_went_away_does_not_get_what_they_cannot_know_of(
 
 
 async def test_who_is_told_to_try_again_has_no_booking_behind_their_back(
-    api: Api, state: State, admin: Person, user: Person
+    api: Api, state: State, admin: Person, user: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = await api.room(admin, policy=FAIR)
     slot = (await api.slots(user, room))[0]
+    # Longer than one waits for a lock, and less than the ten seconds that one has.
+    monkeypatch.setattr(queueing, "WAIT", timedelta(seconds=3))
     async with parked(state, room):
         answer = await api.book(user, slot)
     assert answer.status_code in {202, 503}, answer.text

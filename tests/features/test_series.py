@@ -846,7 +846,7 @@ async def test_those_who_wait_have_what_a_cancelled_series_gives_back(api: Api, 
     assert [len(await api.slots(user, room, tomorrow(day))) for day in (2, 3)] == [15, 15]
 
 
-@pytest.mark.parametrize("body", [{"from": "tomorrow"}, {"from": tomorrow()}, {"from": 5}, [], None])
+@pytest.mark.parametrize("body", [{"from": "tomorrow"}, {"from": tomorrow()}, {"from": 5}, []])
 async def test_a_cancel_from_nonsense_is_refused(body: Any, api: Api, admin: Person, user: Person) -> None:
     series = await made(api, user, wanted(await api.room(admin), "FREQ=DAILY;COUNT=2"))
     refused = await api.post(f"/series/{series['series']['id']}/cancel", user, json=body)

@@ -12,7 +12,7 @@ from conftest import make_settings
 from holdfast.adapters.conferencing import Meeting
 from holdfast.idempotency import queries
 from support.api import Person, code
-from support.races import Arena, arena_on, codes
+from support.races import Arena, apart, arena_on, codes
 
 
 def _same(answer: httpx.Response, first: httpx.Response) -> None:
@@ -28,7 +28,7 @@ async def _five_times(arena: Arena, request: Callable[[], Any], *, parked: Any =
     if parked is None:
         answers = list(await asyncio.gather(*(request() for _ in range(5))))
     else:
-        async with parked:
+        async with apart(arena), parked:
             tasks = [asyncio.ensure_future(request()) for _ in range(5)]
             await arena.waiting(1)
             # One waits for the lock with the key in its hand; the four others are told so, at once.

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from holdfast.db import locks
 from holdfast.db.models import Resource
 from support.api import Person
-from support.races import Arena, codes, crowd, statuses
+from support.races import Arena, apart, codes, crowd, statuses
 
 
 async def test_slots_of_two_rooms_named_in_opposite_orders_never_deadlock(arena: Arena, boss: Person) -> None:
@@ -127,7 +127,8 @@ async def test_control_locks_in_the_order_of_the_request_deadlock(
 
     monkeypatch.setattr(locks, "resources", head_on)
     ids = [one["id"], other["id"]]
-    answers = await asyncio.gather(*(api.post("/bookings", who, json={"slotIds": ids}) for who in (anna, ben)))
+    async with apart(arena):
+        answers = await asyncio.gather(*(api.post("/bookings", who, json={"slotIds": ids}) for who in (anna, ben)))
     # The use case is run again, so even then nobody is booked twice; but the database had to intervene.
     assert statuses(answers) == {201: 1, 409: 1}
     assert await arena.deadlocks() >= 1

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -117,6 +118,9 @@ INVARIANTS = {
         SELECT e.id FROM waitlist_entries e JOIN users u ON u.id = e.user_id JOIN resources r ON r.no = e.resource_no
         WHERE e.status = 'waiting' AND e.slot_id IS NOT NULL AND e.start_at > clock_timestamp() AND u.status = 'active'
           AND r.archived_at IS NULL AND r.policy ->> 'maxActivePerUserHere' IS NULL
+          AND (EXISTS (SELECT FROM schedules s WHERE s.resource_no = e.resource_no
+              AND s.slot_minutes * interval '1 minute' = e.end_at - e.start_at)
+            OR EXISTS (SELECT FROM host_slots p WHERE p.id = e.slot_id AND p.deleted_at IS NULL))
           AND NOT EXISTS (SELECT FROM claims c WHERE c.resource_no = e.resource_no
             AND c.during && tstzrange(e.start_at, e.end_at))""",
     "a published slot is deleted and somebody has it ahead": """
@@ -306,6 +310,10 @@ class Arena:
         """What must be true and is not."""
         return await broken_invariants(self.eye, ignoring)
 
+    async def close_connections(self) -> None:
+        """Close this service's connections, where another arena on the same database is to be settled."""
+        await self.state.db.close()
+
     async def settle(self) -> None:
         """Close the service's connections and wait for their end: what they counted is then in the statistics."""
         await self.state.db.close()
@@ -313,7 +321,7 @@ class Arena:
         while time.monotonic() < end:
             if not await self.eye.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-                "AND backend_type = 'client backend'"
+                "AND backend_type = 'client backend' AND application_name LIKE 'holdfast%'"
             ):
                 return
             await asyncio.sleep(0.005)
@@ -515,11 +523,29 @@ def one_winner(answers: Sequence[httpx.Response], loser: str = "409 SLOT_ALREADY
     return next(answer for answer in answers if answer.status_code == 201)
 
 
+@asynccontextmanager
+async def apart(arena: Arena) -> AsyncIterator[None]:
+    """Nobody travels together: each request has a transaction of its own, as if it came to another process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arena.state.together, "run", _alone)
+        yield
+
+
+async def _alone(_key: object, member: Any, runner: Any) -> Any:
+    (result,) = await runner([member])
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
 async def crowd(
     arena: Arena, parked: Any, requests: Sequence[Callable[[], Awaitable[httpx.Response]]], *, at_least: int
 ) -> list[httpx.Response]:
-    """Send all the requests while a transaction is parked, let it go when `at_least` of them wait for a lock."""
-    async with parked:
+    """Send all the requests while a transaction is parked, let it go when `at_least` of them wait for a lock.
+
+    They meet in the database, as if each came to another process.
+    """
+    async with apart(arena), parked:
         tasks = [asyncio.ensure_future(request()) for request in requests]
         try:
             await arena.waiting(at_least)
@@ -541,6 +567,7 @@ __all__ = [
     "Arena",
     "Database",
     "Statements",
+    "apart",
     "arena_on",
     "broken_invariants",
     "codes",

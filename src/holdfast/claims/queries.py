@@ -116,9 +116,9 @@ async def insert_claims(session: AsyncSession, taken: Sequence[tuple[Unit, Holde
     )
 
 
-async def delete_claims(session: AsyncSession, kind: HolderKind, holder_id: UUID) -> None:
-    """All claims of one holder."""
-    await session.execute(delete(Claim).where(_column(kind) == holder_id))
+async def delete_claims(session: AsyncSession, kind: HolderKind, holder_ids: Sequence[UUID]) -> None:
+    """All claims of these holders."""
+    await session.execute(delete(Claim).where(_column(kind).in_(holder_ids)))
 
 
 #: Holds first, by id, as whoever confirms one locks the hold and then its claims.

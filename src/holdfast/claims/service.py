@@ -30,9 +30,9 @@ async def take(session: AsyncSession, units: Iterable[tuple[Unit, Holder]], *, r
         await queries.insert_claims(session, ordered)
 
 
-async def release(session: AsyncSession, kind: HolderKind, holder_id: UUID) -> None:
-    """Give back all units of one holder; nothing happens where it has none."""
-    await queries.delete_claims(session, kind, holder_id)
+async def release(session: AsyncSession, kind: HolderKind, holder_ids: Iterable[UUID]) -> None:
+    """Give back all units of these holders; nothing happens where one has none."""
+    await queries.delete_claims(session, kind, list(holder_ids))
 
 
 async def release_lapsed(session: AsyncSession, resource_nos: Iterable[int]) -> list[UUID]:

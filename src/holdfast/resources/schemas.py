@@ -130,7 +130,8 @@ class ScheduleAnswer(BaseModel):
 class SlotShape(BaseModel):
     """A slot `[start, end)`; the last three where all slots were asked for.
 
-    `why` it cannot be booked by you now: the `rule`, its `value`, and what is possible instead; null where it can.
+    `why` it cannot be booked now: the `rule`, its `value`, and what is possible instead; null where it can. Who may book, and
+    how much, is judged when somebody books.
     """
 
     id: str = Field(json_schema_extra={"format": "uuid"})

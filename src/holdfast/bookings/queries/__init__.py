@@ -12,7 +12,7 @@ from holdfast.bookings.queries.bookings import (
     list_bookings,
     list_own,
     mark_cancelled,
-    move_booking,
+    move_bookings,
     walk_bookings,
 )
 from holdfast.bookings.queries.closures import (
@@ -124,7 +124,7 @@ __all__ = [
     "mark_booked",
     "mark_cancelled",
     "mark_offered",
-    "move_booking",
+    "move_bookings",
     "next_in_line",
     "own_entries",
     "own_holds",

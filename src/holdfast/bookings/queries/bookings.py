@@ -1,6 +1,6 @@
 """Bookings in SQL."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -207,18 +207,24 @@ async def find_bookings(session: AsyncSession, ids: Iterable[UUID]) -> list[Book
     return [_booking(row) for row in rows]
 
 
-async def mark_cancelled(session: AsyncSession, booking_id: UUID) -> None:
-    """The booking is history from now on."""
+async def mark_cancelled(session: AsyncSession, booking_ids: Iterable[UUID]) -> None:
+    """These bookings are history from now on."""
     await session.execute(
         update(models.Booking)
-        .where(models.Booking.id == booking_id)
+        .where(models.Booking.id.in_(list(booking_ids)))
         .values(status="cancelled", cancelled_at=func.clock_timestamp(), version=models.Booking.version + 1)
     )
 
 
-async def move_booking(session: AsyncSession, booking_id: UUID, wanted: Wanted) -> None:
-    """Other units for a booking."""
-    await session.execute(delete(models.BookingUnit).where(models.BookingUnit.booking_id == booking_id))
+_MOVE_BOOKINGS = """
+UPDATE bookings b SET kind = m.kind, start_at = m.start_at, end_at = m.end_at, version = b.version + 1
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[]) AS m(id, kind, start_at, end_at)
+WHERE b.id = m.id"""
+
+
+async def move_bookings(session: AsyncSession, moves: Mapping[UUID, Wanted]) -> None:
+    """Other units for bookings, by their ids."""
+    await session.execute(delete(models.BookingUnit).where(models.BookingUnit.booking_id.in_(list(moves))))
     await session.execute(
         insert(models.BookingUnit),
         [
@@ -230,13 +236,17 @@ async def move_booking(session: AsyncSession, booking_id: UUID, wanted: Wanted) 
                 "during": Range(unit.start, unit.end or unit.start, bounds="[)" if unit.end else "[]"),
                 "slot_id": unit.slot_id,
             }
+            for booking_id, wanted in moves.items()
             for position, unit in enumerate(wanted.units, start=1)
         ],
     )
-    await session.execute(
-        update(models.Booking)
-        .where(models.Booking.id == booking_id)
-        .values(kind=wanted.kind, start_at=wanted.start, end_at=wanted.end, version=models.Booking.version + 1)
+    await fetch_in(
+        session,
+        _MOVE_BOOKINGS,
+        list(moves),
+        [wanted.kind for wanted in moves.values()],
+        [wanted.start for wanted in moves.values()],
+        [wanted.end for wanted in moves.values()],
     )
 
 

@@ -80,13 +80,17 @@ async def get_series(series_id: PathId, caller: UserCaller, db: DatabaseDep) -> 
     responses=changes(schemas.SeriesAnswer, 404),
 )
 async def cancel_series(
-    series_id: PathId, body: schemas.SeriesCancel, caller: UserCaller, db: DatabaseDep, once: OnceDep
+    series_id: PathId,
+    caller: UserCaller,
+    db: DatabaseDep,
+    once: OnceDep,
+    body: schemas.SeriesCancel | None = None,
 ) -> Response:
     """All that are ahead, or with `from` those that begin then or later; one alone by POST /bookings/{id}/cancel."""
     cancelled = await service.cancel_series(
         db,
         series_id=series_id,
-        since=body.from_,
+        since=None if body is None else body.from_,
         now=clock.now(),
         by=caller,
         once=once.answering(_shown),

@@ -1,6 +1,6 @@
 """What a request may ask for, and what must be read to judge it. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TypeVar
@@ -75,6 +75,16 @@ class Reach:
     rooms: dict[UUID, tuple[datetime, datetime]] = field(default_factory=dict)
     published: set[UUID] = field(default_factory=set)
     events: set[UUID] = field(default_factory=set)
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for those who want the same slots, and for those who want seats of the same event."""
+        return (
+            frozenset(self.numbers.items()),
+            frozenset(self.rooms.items()),
+            frozenset(self.published),
+            frozenset(self.events),
+        )
 
 
 def _widen(periods: dict[K, tuple[datetime, datetime]], key: K, start: datetime, end: datetime) -> None:

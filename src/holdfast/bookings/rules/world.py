@@ -121,6 +121,11 @@ class World:
         """The resources that were read."""
         return {*self.resources, *(event.no for event in self.events.values())}
 
+    @property
+    def has_lapsed_seats(self) -> bool:
+        """Seats are counted as taken here that a lapsed hold has until somebody settles."""
+        return any(event.has_lapsed for event in self.events.values())
+
     def room(self, room_id: UUID) -> Resource | None:
         """A room by its id."""
         return next((one for one in self.resources.values() if one.id == room_id and one.kind == "room"), None)

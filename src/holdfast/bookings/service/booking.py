@@ -16,7 +16,7 @@ from holdfast.adapters.conferencing import DEADLINE_SECONDS, ConferenceFailure, 
 from holdfast.adapters.conferencing.protocol import checked_link
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import ConferenceServiceError, HoldExpired, HoldNotFound, HoldUsed
-from holdfast.bookings.rules import Booking, ByQuantity, BySeats, Hold, Selection, Wish
+from holdfast.bookings.rules import Booking, ByQuantity, BySeats, Hold, Selection, Wish, World
 from holdfast.bookings.service.releasing import release_holds
 from holdfast.bookings.service.taking import Given, Queue, Taker, check_line, lock, take_all
 from holdfast.core import clock
@@ -86,50 +86,133 @@ async def book(door: Door, *, wanted: NewBooking, now: datetime, by: Caller, onc
 
 
 async def take_one(door: Door, taker: Taker, *, now: datetime, once: Once) -> Booking | Hold:
-    """A booking, or a hold, of slots by itself, of seats together with whoever wants seats of the same event.
+    """A booking, or a hold, together with whoever wants the same slots, or seats of the same event, at this moment.
 
-    An event's row is its one lock: each buyer in a transaction of their own would queue for it, all who wait in one
-    transaction take it once (docs/decisions/0005).
+    Each in a transaction of their own would queue for the one lock of what they want; all who wait in one transaction take
+    it once (docs/decisions/0005).
     """
-    selection = taker.wish.selection
-    rules.reach([selection])
-    if isinstance(selection, BySeats | ByQuantity):
-        event_id = selection.event_id
 
-        async def run(members: list[tuple[Taker, Once]]) -> list[Booking | Hold | Exception]:
-            return await _take_together(door.db, event_id, members, now=now)
+    async def run(members: list[Member]) -> list[Booking | Hold | Exception]:
+        return await _take_together(door.db, members)
 
-        return await door.together.run((event_id, taker.queue), (taker, once), run)
-    return await _take_slots(door.db, taker, now=now, once=once)
+    wanted = rules.reach([taker.wish.selection])
+    return await door.together.run((wanted.key, taker.queue), Member(taker, once, now), run)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of those who travel together; `now` is when the request came."""
+
+    taker: Taker
+    once: Once
+    now: datetime
+
+    @property
+    def needs_transaction(self) -> bool:
+        """There is a key to look up, or a user who may not be there."""
+        return self.once.key is not None or self.taker.wish.user_id != self.taker.by.user_id
 
 
 @retry_aborted
-async def _take_slots(db: Database, taker: Taker, *, now: datetime, once: Once) -> Booking | Hold:
-    reach = rules.reach([taker.wish.selection])
-    if once.key is None and taker.wish.user_id == taker.by.user_id:
-        # What is plainly taken is refused by one read, ten times cheaper than queueing for a lock.
-        world = await queries.look(db, reach)
-        rules.decide(world, taker.wish, now=now)
-        check_line(world, taker)
-        looked = not db.crowded
-    else:
-        looked = False
-    async with once.transaction(db) as session:
-        await check_user(session, taker.wish.user_id, by=taker.by)
-        if not looked:
-            # Whoever waited in a crowd looks once more without a lock: behind the winner, the losers need not queue for it.
-            await _look_first(session, taker, now=now)
-        await lock(session, reach)
-        given = _one(await take_all(session, [taker], now=now))
-        await once.keep(session, given)
-    return given
+async def _take_together(db: Database, members: Sequence[Member]) -> list[Booking | Hold | Exception]:
+    """What each of those who want the same gets, in their order of arrival, in one transaction."""
+    now = max(member.now for member in members)
+    results: dict[UUID, Booking | Hold | Exception] = {}
+    taker = members[0].taker
+    if not _of_an_event(taker):
+        # What is plainly taken is refused by one read, ten times cheaper than queueing for a lock. Of an event it is not.
+        plain = [member.taker for member in members if not member.needs_transaction]
+        if plain:
+            world = await queries.look(db, rules.reach([taker.wish.selection]))
+            results.update(_refused_at_a_look(world, plain, now=now))
+    left = [member for member in members if member.taker.holder_id not in results]
+    if left:
+        async with db.transaction() as session:
+            results.update(await _take_in(session, left, now=now))
+    return [results[member.taker.holder_id] for member in members]
 
 
-async def _look_first(session: AsyncSession, taker: Taker, *, now: datetime) -> None:
-    """Raise without a lock what can be said without one, and InLine before anybody queues for the lock instead."""
-    world = await queries.look(session, rules.reach([taker.wish.selection]))
-    rules.decide(world, taker.wish, now=now)
-    check_line(world, taker)
+def _of_an_event(taker: Taker) -> bool:
+    return isinstance(taker.wish.selection, BySeats | ByQuantity)
+
+
+async def _take_in(session: AsyncSession, members: Sequence[Member], *, now: datetime) -> dict[UUID, Booking | Hold | Exception]:
+    results = await _answered_before(session, members)
+    takers = {member.taker.holder_id: member for member in members if member.taker.holder_id not in results}
+    if not takers:
+        return results
+    # The others have looked already.
+    first = [member.taker for member in takers.values() if member.needs_transaction or _of_an_event(member.taker)]
+    given: dict[UUID, Given] = dict(await _refused_early(session, first, now=now))
+    wanting = [member.taker for key, member in takers.items() if key not in given]
+    if wanting:
+        await lock(session, rules.reach([wanting[0].wish.selection]))
+        given |= {taker.holder_id: one for taker, one in zip(wanting, await take_all(session, wanting, now=now), strict=True)}
+    for key, one in given.items():
+        # A refusal is committed as well: what lapsed meanwhile may have gone to those who wait, and that explains it.
+        once = takers[key].once
+        await (once.keep_refusal(session, one) if isinstance(one, Refusal) else once.keep(session, one))
+    return results | given
+
+
+async def _answered_before(session: AsyncSession, members: Sequence[Member]) -> dict[UUID, Booking | Hold | Exception]:
+    """Claim the keys; the answers of those that have one already, and of requests for users who are not there."""
+    results: dict[UUID, Booking | Hold | Exception] = {}
+    keys: set[int] = set()
+    for taker, once in ((member.taker, member.once) for member in members):
+        if once.key is not None and once.key.lock_number in keys:
+            # A transaction may lock a key twice: two requests in one would not keep each other out.
+            results[taker.holder_id] = InProgress()
+            continue
+        try:
+            kept = await once.claim(session)
+            keys.update(() if once.key is None else [once.key.lock_number])
+            if kept is None:
+                await check_user(session, taker.wish.user_id, by=taker.by)
+        except InProgress as refusal:
+            results[taker.holder_id] = refusal
+        except Refusal as refusal:
+            results[taker.holder_id] = refusal
+            await once.keep_refusal(session, refusal)
+        else:
+            if kept is not None:
+                results[taker.holder_id] = Replay(kept)
+    return results
+
+
+async def _refused_early(session: AsyncSession, takers: Sequence[Taker], *, now: datetime) -> dict[UUID, Refusal]:
+    """What can be said without the lock, before anybody queues for it: of slots, and where there is a fair queue.
+
+    They all want the same, and stand to the queue as the first does.
+    """
+    if not takers:
+        return {}
+    selection, queue = takers[0].wish.selection, takers[0].queue
+    if isinstance(selection, BySeats | ByQuantity):
+        if queue is Queue.PASSED:
+            return {}
+        if queue is Queue.BY_POLICY and not await queries.has_fair_queue(session, selection.event_id):
+            return {}
+    world = await queries.look(session, rules.reach(taker.wish.selection for taker in takers))
+    return _refused_at_a_look(world, takers, now=now)
+
+
+def check_at_a_look(world: World, wish: Wish, *, now: datetime) -> None:
+    """Raise what `rules.decide` refuses, as far as nothing that has lapsed meanwhile may be the reason."""
+    if not world.has_lapsed_seats:
+        rules.decide(world, wish, now=now)
+
+
+def _refused_at_a_look(world: World, takers: Sequence[Taker], *, now: datetime) -> dict[UUID, Refusal]:
+    """Those who need not try: refused by what was read, or sent into the line (InLine)."""
+    refused: dict[UUID, Refusal] = {}
+    for taker in takers:
+        try:
+            check_at_a_look(world, taker.wish, now=now)
+            check_line(world, taker)
+        except Refusal as refusal:
+            refused[taker.holder_id] = refusal
+    return refused
 
 
 def refusal_json(refusal: Refusal) -> dict[str, object]:
@@ -153,70 +236,6 @@ async def check_user(session: AsyncSession, user_id: UUID, *, by: Caller) -> Non
     """Raise UserNotFound where somebody acts for a user who is not there."""
     if user_id != by.user_id and await find_user(session, user_id) is None:
         raise UserNotFound
-
-
-@retry_aborted
-async def _take_together(
-    db: Database, event_id: UUID, members: Sequence[tuple[Taker, Once]], *, now: datetime
-) -> list[Booking | Hold | Exception]:
-    """What each of those who want seats of one event gets, in their order of arrival, in one transaction."""
-    results: dict[UUID, Booking | Hold | Exception] = {}
-    async with db.transaction() as session:
-        takers: list[tuple[Taker, Once]] = []
-        keys: set[int] = set()
-        for taker, once in members:
-            if once.key is not None and once.key.lock_number in keys:
-                # A transaction may lock a key twice: two requests in one would not keep each other out.
-                results[taker.holder_id] = InProgress()
-                continue
-            try:
-                kept = await once.claim(session)
-                keys.update(() if once.key is None else [once.key.lock_number])
-                await check_user(session, taker.wish.user_id, by=taker.by)
-            except InProgress as refusal:
-                results[taker.holder_id] = refusal
-                continue
-            except Refusal as refusal:
-                results[taker.holder_id] = refusal
-                await once.keep_refusal(session, refusal)
-                continue
-            if kept is None:
-                takers.append((taker, once))
-            else:
-                results[taker.holder_id] = Replay(kept)
-        if takers:
-            wanting = [taker for taker, _ in takers]
-            answers: Sequence[Given] = await _into_the_line(session, event_id, wanting, now=now)
-            if not answers:
-                await locks.resources_by(session, ids=[event_id])
-                answers = await take_all(session, wanting, now=now)
-            for (taker, once), given in zip(takers, answers, strict=True):
-                results[taker.holder_id] = given
-                if isinstance(given, Refusal):
-                    await once.keep_refusal(session, given)
-                else:
-                    await once.keep(session, given)
-    return [results[taker.holder_id] for taker, _ in members]
-
-
-async def _into_the_line(session: AsyncSession, event_id: UUID, takers: Sequence[Taker], *, now: datetime) -> list[Refusal]:
-    """Where an event has a fair queue: what can be said of each without a lock, else InLine. Empty where it has none.
-
-    They all stand to the queue as the first does.
-    """
-    if takers[0].queue is Queue.PASSED:
-        return []
-    if takers[0].queue is Queue.BY_POLICY and not await queries.has_fair_queue(session, event_id):
-        return []
-    world = await queries.look(session, rules.reach(taker.wish.selection for taker in takers))
-    answers: list[Refusal] = []
-    for taker in takers:
-        try:
-            rules.decide(world, taker.wish, now=now)
-            check_line(world, taker)
-        except Refusal as refusal:
-            answers.append(refusal)
-    return answers
 
 
 async def find_own_hold(session: AsyncSession, hold_id: UUID, *, user_id: UUID) -> Hold:
@@ -346,7 +365,9 @@ async def _hold_for_link(door: Door, *, wanted: NewBooking, now: datetime, by: C
                 await once.keep_booking(session, booking_id, busy_for=_BUSY)
                 return earlier
         taker = Taker(wish, by, queue=door.queue, origin="conference", lasts=LINK_HOLD, booking_id=booking_id)
-        await _look_first(session, taker, now=now)
+        refused = await _refused_early(session, [taker], now=now)
+        if refused:
+            raise refused[taker.holder_id]
         await lock(session, rules.reach([wanted.selection]))
         hold = _one(await take_all(session, [taker], now=now))
         assert isinstance(hold, Hold)  # noqa: S101 - asked for with an origin

@@ -80,8 +80,7 @@ async def close(
         if (bookings or holds) and not cancel_bookings:
             raise BookingsInTheWay(details={"bookingIds": [str(one) for one in bookings], "holdIds": [str(one) for one in holds]})
         freed = {resource.no}
-        for booking in await queries.find_bookings(session, bookings):
-            await cancel_locked(session, booking, by=by)
+        for booking in await cancel_locked(session, await queries.find_bookings(session, bookings), by=by):
             freed |= booking.resource_nos
         released = await queries.find_holds(session, holds)
         await release_locked(session, released, by=by)
@@ -150,7 +149,7 @@ async def reopen(db: Database, *, place: Place, closure_id: UUID, now: datetime,
         closure = await queries.find_closure(session, owner.no, closure_id)
         if closure is None:
             raise ClosureNotFound
-        await claims.release(session, HolderKind.CLOSURE, closure_id)
+        await claims.release(session, HolderKind.CLOSURE, [closure_id])
         await queries.delete_closure(session, closure_id)
         await outbox.enqueue(session, "closure.deleted", closure_id, by=by, before=closure.as_json())
         await promote(session, [owner.no], now=now)

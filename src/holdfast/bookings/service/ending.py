@@ -58,11 +58,10 @@ async def end_account(
             raise UserNotFound
         check_if_match(if_match, user.etag, user.as_json())
         present = await queries.ids_ahead(session, user_id, host_no=host.no if host else None, now=now)
-        if not set(present) <= set(ids):
+        present_holds = {hold.id for hold in await queries.unended_holds(session, user_id)}
+        if not set(present) <= set(ids) or not present_holds <= {hold.id for hold in held}:
             raise TransactionAborted
-        for booking in bookings:
-            if booking.status == "active":
-                await cancel_locked(session, booking, by=by)
+        await cancel_locked(session, [booking for booking in bookings if booking.status == "active"], by=by)
         await release_locked(session, held, by=by)
         await queries.leave_all(session, user_id)
         await queries.cancel_tickets_of(session, user_id)

@@ -11,7 +11,7 @@ from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import BookingCancelled, BookingNotFound, InLine, SlotTaken
 from holdfast.bookings.rules import Booking, Selection, Wish
-from holdfast.bookings.service.booking import Door
+from holdfast.bookings.service.booking import Door, check_at_a_look
 from holdfast.bookings.service.queueing import serve_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
 from holdfast.bookings.service.taking import Queue, Taker, find_other, lock_line, promote
@@ -58,7 +58,7 @@ async def cancel_booking(
             if booking.user_id == by.user_id:
                 policies = await queries.policies_of(session, booking.resource_nos)
                 rules.check_cancel_notice(booking, policies, now=now)
-            booking = await cancel_locked(session, booking, by=by)
+            (booking,) = await cancel_locked(session, [booking], by=by)
             await promote(session, booking.resource_nos, now=now)
         else:
             await commit_durably(session)
@@ -108,7 +108,7 @@ async def _reschedule(
         wish = Wish(before.user_id, selection, ignoring=booking_id)
         reach = rules.reach([selection])
         seen = await queries.look(session, reach, ignoring=booking_id)
-        rules.decide(seen, wish, now=now)
+        check_at_a_look(seen, wish, now=now)
         (before,) = await lock_bookings(session, [before], also=seen.numbers)
         if before.status != "active":
             raise BookingCancelled
@@ -117,8 +117,8 @@ async def _reschedule(
         rules.check_cancel_notice(before, policies, now=now)
         await lock_line(session, {*before.resource_nos, *seen.numbers}, also=[before.user_id])
         wanted = await find_other(session, Taker(wish, by, queue=queue), now=now)
-        await claims.release(session, HolderKind.BOOKING, booking_id)
-        await queries.move_booking(session, booking_id, wanted)
+        await claims.release(session, HolderKind.BOOKING, [booking_id])
+        await queries.move_bookings(session, {booking_id: wanted})
         holder = Holder(HolderKind.BOOKING, booking_id)
         await claims.take(session, [(unit, holder) for unit in wanted.units], refusal=SlotTaken)
         # What it gives up is offered only now: its own old time is its own to take again.

@@ -44,6 +44,8 @@ WAIT = timedelta(seconds=10)
 _HEARD = WAIT + timedelta(seconds=5)
 #: Tickets that one transaction decides.
 _AT_ONCE = 100
+#: Such transactions, until who waits for the end of a line that grows as fast as it is served goes on.
+_MOST_ROUNDS = 100
 #: Between looks at whether the client is still there, seconds.
 _LOOK = 0.5
 #: Before the line of a resource whose lock could not be had is served again, seconds.
@@ -93,6 +95,8 @@ async def _claim(db: Database, wanted: NewBooking, *, by: Caller, once: Once) ->
 
     An earlier attempt with the same key has written it, unless what came of that is a refusal that no key keeps.
     """
+    if once.key is None and wanted.user_id == by.user_id:
+        return new_id(), True
     async with once.transaction(db) as session:
         await check_user(session, wanted.user_id, by=by)
         known = await queries.find_tickets(session, [once.booking_id]) if once.booking_id else {}
@@ -168,12 +172,15 @@ async def _cancel(db: Database, ticket_id: UUID) -> bool:
 
 @retry_aborted
 async def _keep(db: Database, outcome: Outcome, *, once: Once) -> Booking | Ticket:
-    """The answer, kept under the request's key."""
-    async with once.transaction(db, resuming=True) as session:
-        if isinstance(outcome, Refusal):
-            raise outcome
-        assert not isinstance(outcome, Hold)  # noqa: S101 - becomes a booking first
-        await once.keep(session, outcome)
+    """The answer, kept under the request's key, or raised."""
+    assert not isinstance(outcome, Hold)  # noqa: S101 - becomes a booking first
+    if once.key is not None:
+        async with once.transaction(db, resuming=True) as session:
+            if isinstance(outcome, Refusal):
+                raise outcome
+            await once.keep(session, outcome)
+    if isinstance(outcome, Refusal):
+        raise outcome
     return outcome
 
 
@@ -185,9 +192,11 @@ async def _serve_some(db: Database, line: int) -> dict[UUID, Outcome]:
         seen = await queries.next_in_line(session, line, limit=_AT_ONCE)
         reach = rules.reach(_selection(ticket.request) for ticket in seen)
         await lock(session, reach, also=[line])
-        tickets = await queries.next_in_line(session, line, limit=_AT_ONCE)
-        if not {ticket.id for ticket in tickets} <= {ticket.id for ticket in seen}:
-            # Others came meanwhile, or others were served: their resources may not be locked.
+        present = await queries.next_in_line(session, line, limit=_AT_ONCE)
+        # Of those who came meanwhile the resources may not be locked; they stand behind the others, and are the next.
+        known = {ticket.id for ticket in seen}
+        tickets = [ticket for ticket in present if ticket.id in known]
+        if present and not tickets:
             raise TransactionAborted
         heard = [ticket for ticket in tickets if not ticket.unheard]
         given = await take_all(session, [_taker(ticket) for ticket in heard], now=now) if heard else []
@@ -232,8 +241,9 @@ async def _outcome(db: Database, ticket: Ticket) -> Outcome:
 
 async def serve_line(db: Database, resource_no: int) -> None:
     """Decide everybody who stands in a resource's line now. For those who would overtake them, and for the worker."""
-    while len(await _serve_some(db, resource_no)) >= _AT_ONCE:
-        pass
+    for _ in range(_MOST_ROUNDS):
+        if not await _serve_some(db, resource_no):
+            break
 
 
 @retry_aborted

@@ -30,13 +30,22 @@ async def lock_bookings(session: AsyncSession, bookings: Iterable[Booking], *, a
     return fresh
 
 
-async def cancel_locked(session: AsyncSession, booking: Booking, *, by: Caller) -> Booking:
-    """Cancel an active booking whose resources and row are locked. The caller promotes at the end of its transaction."""
-    await claims.release(session, HolderKind.BOOKING, booking.id)
-    await queries.mark_cancelled(session, booking.id)
-    (cancelled,) = await queries.find_bookings(session, [booking.id])
-    await outbox.enqueue(session, "booking.cancelled", booking.id, by=by, before=booking.as_json(), after=cancelled.as_json())
-    return cancelled
+async def cancel_locked(session: AsyncSession, bookings: Iterable[Booking], *, by: Caller) -> list[Booking]:
+    """Cancel active bookings whose resources and rows are locked. The caller promotes at the end of its transaction."""
+    before = {booking.id: booking for booking in bookings}
+    if not before:
+        return []
+    await claims.release(session, HolderKind.BOOKING, before)
+    await queries.mark_cancelled(session, before)
+    cancelled = {one.id: one for one in await queries.find_bookings(session, list(before))}
+    await outbox.enqueue_all(
+        session,
+        [
+            Message("booking.cancelled", one.id, by, before=one.as_json(), after=cancelled[one.id].as_json())
+            for one in before.values()
+        ],
+    )
+    return [cancelled[booking_id] for booking_id in before]
 
 
 async def release_locked(session: AsyncSession, holds: Sequence[Hold], *, by: Caller) -> None:
@@ -46,8 +55,7 @@ async def release_locked(session: AsyncSession, holds: Sequence[Hold], *, by: Ca
     fresh = await queries.find_holds(session, ids)
     # Not those that a closure has released meanwhile, or that a commit of unknown outcome made a booking of.
     unended = [hold for hold in fresh if hold.outcome is None]
-    for hold in unended:
-        await claims.release(session, HolderKind.HOLD, hold.id)
+    await claims.release(session, HolderKind.HOLD, [hold.id for hold in unended])
     lapsed = [hold.id for hold in unended if not hold.live]
     if lapsed:
         await end_lapsed(session, lapsed)

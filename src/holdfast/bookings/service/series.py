@@ -225,7 +225,7 @@ async def cancel_series(
         policies = await queries.policies_of(session, numbers)
         for booking in locked:
             rules.check_cancel_notice(booking, policies, now=now)
-        cancelled = [await cancel_locked(session, booking, by=by) for booking in locked]
+        cancelled = await cancel_locked(session, locked, by=by)
         await promote(session, numbers, now=now)
         result = BookedSeries(series, tuple(sorted(cancelled, key=lambda one: one.start)))
         await once.keep(session, result)
@@ -279,15 +279,13 @@ async def _reschedule(
         await lock_line(session, numbers, also=[by.own_id])
         # Who waits for a new time comes first; the old times are kept until then, so that they are offered to nobody.
         await settled(session, [Taker(Wish(by.own_id, selection), by, queue=queue) for _, selection in moves], now=now)
-        for booking in locked:
-            # All of them leave before any arrives: one may move to where another was.
-            await claims.release(session, HolderKind.BOOKING, booking.id)
+        # All of them leave before any arrives: one may move to where another was.
+        await claims.release(session, HolderKind.BOOKING, [booking.id for booking in locked])
         world = await queries.look(session, rules.reach(selection for _, selection in moves))
         await look_at_limits(session, world, {by.own_id: None}, locked=True)
         _forget(world, by.own_id, locked)
         decided = _decide_all(world, moves, by=by, now=now)
-        for booking, wanted in decided:
-            await queries.move_booking(session, booking.id, wanted)
+        await queries.move_bookings(session, {booking.id: wanted for booking, wanted in decided})
         taken = [(unit, Holder(HolderKind.BOOKING, one.id)) for one, wanted in decided for unit in wanted.units]
         await claims.take(session, taken, refusal=SlotTaken)
         await promote(session, numbers, now=now)
