@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import delete, literal, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.claims.rules import Holder, HolderKind, Taken, Unit
@@ -83,14 +82,6 @@ def taken_out_of(row: asyncpg.Record) -> tuple[Taken, ...]:
     )
 
 
-def _column(kind: HolderKind) -> Any:
-    return {
-        HolderKind.BOOKING: Claim.booking_id,
-        HolderKind.HOLD: Claim.hold_id,
-        HolderKind.CLOSURE: Claim.closure_id,
-    }[kind]
-
-
 _INSERT = """
 INSERT INTO claims (resource_no, seat_no, during, slot_id, booking_id, hold_id, closure_id, expires_at)
 SELECT u.resource_no, u.seat_no,
@@ -116,9 +107,12 @@ async def insert_claims(session: AsyncSession, taken: Sequence[tuple[Unit, Holde
     )
 
 
+_DELETE = {kind: f"DELETE FROM claims WHERE {kind.value}_id = ANY($1::uuid[])" for kind in HolderKind}
+
+
 async def delete_claims(session: AsyncSession, kind: HolderKind, holder_ids: Sequence[UUID]) -> None:
     """All claims of these holders."""
-    await session.execute(delete(Claim).where(_column(kind).in_(holder_ids)))
+    await fetch_in(session, _DELETE[kind], holder_ids)
 
 
 #: Holds first, by id, as whoever confirms one locks the hold and then its claims.
@@ -151,12 +145,9 @@ async def prolong(session: AsyncSession, hold_id: UUID, expires_at: datetime) ->
     await session.execute(update(Claim).where(Claim.hold_id == hold_id).values(expires_at=expires_at))
 
 
+_HAND_OVER = "UPDATE claims SET hold_id = NULL, expires_at = NULL, booking_id = $2 WHERE hold_id = $1 RETURNING no"
+
+
 async def hand_over(session: AsyncSession, *, hold_id: UUID, booking_id: UUID) -> int:
     """Make a hold's claims the booking's; returns how many there were."""
-    rows = await session.execute(
-        update(Claim)
-        .where(Claim.hold_id == hold_id)
-        .values(hold_id=None, expires_at=None, booking_id=booking_id)
-        .returning(literal(1))
-    )
-    return len(rows.all())
+    return len(await fetch_in(session, _HAND_OVER, hold_id, booking_id))

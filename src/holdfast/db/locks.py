@@ -7,19 +7,19 @@ granted is stale; read again after it. A lock that can't be had in time is Busy 
 from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.db.database import fetch_in
-from holdfast.db.models import Booking, Hold, Resource, User
+
+_BY_NUMBER = "SELECT no FROM resources WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE"
+_BOOKINGS = "SELECT id FROM bookings WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+_HOLDS = "SELECT id FROM holds WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+_USERS = "SELECT id, status FROM users WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
 
 async def resources(session: AsyncSession, numbers: Iterable[int]) -> None:
     """Wait for these resources' turn: nobody else takes or gives back anything of them until the commit."""
-    wanted = sorted(set(numbers))
-    await session.execute(
-        select(Resource.no).where(Resource.no.in_(wanted)).order_by(Resource.no).with_for_update(key_share=True)
-    )
+    await fetch_in(session, _BY_NUMBER, sorted(set(numbers)))
 
 
 _BY_WHATEVER = """
@@ -40,14 +40,12 @@ async def resources_by(
 
 async def bookings(session: AsyncSession, ids: Iterable[UUID]) -> None:
     """Nobody else changes these bookings until the commit."""
-    await session.execute(
-        select(Booking.id).where(Booking.id.in_(sorted(set(ids)))).order_by(Booking.id).with_for_update(key_share=True)
-    )
+    await fetch_in(session, _BOOKINGS, sorted(set(ids)))
 
 
 async def holds(session: AsyncSession, ids: Iterable[UUID]) -> None:
     """Nobody else confirms, extends or ends these holds until the commit."""
-    await session.execute(select(Hold.id).where(Hold.id.in_(sorted(set(ids)))).order_by(Hold.id).with_for_update(key_share=True))
+    await fetch_in(session, _HOLDS, sorted(set(ids)))
 
 
 _HOLDS_OF = """
@@ -67,12 +65,10 @@ async def holds_of(session: AsyncSession, resource_nos: Iterable[int]) -> None:
 
 async def users(session: AsyncSession, ids: Iterable[UUID]) -> set[UUID]:
     """Nobody else books for these users, or changes them, until the commit: limits may be counted. Returns the active ones."""
-    rows = await session.execute(
-        select(User.id, User.status).where(User.id.in_(sorted(set(ids)))).order_by(User.id).with_for_update(key_share=True)
-    )
-    return {user_id for user_id, status in rows if status == "active"}
+    rows = await fetch_in(session, _USERS, sorted(set(ids)))
+    return {row["id"] for row in rows if row["status"] == "active"}
 
 
 async def user_and_references(session: AsyncSession, user_id: UUID) -> None:
     """As `users`, and no row that names the user can be inserted either: the user is going."""
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update())
+    await fetch_in(session, "SELECT id FROM users WHERE id = $1 FOR UPDATE", user_id)

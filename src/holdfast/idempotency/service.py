@@ -136,12 +136,11 @@ class Once:
             return None
         if known.fingerprint != key.fingerprint:
             raise KeyReused
-        if known.status is None:
-            if not resuming and known.busy_until is not None and await queries.is_ahead(session, known.busy_until):
+        if known.answer is None:
+            if known.busy and not resuming:
                 raise InProgress
             self.booking_id = known.booking_id
-            return None
-        return Answer(known.status, known.body or b"", known.headers or {}, known.content_type or "")
+        return known.answer
 
     async def keep(self, session: AsyncSession, result: Any) -> None:
         """Store the answer to `result` with the effect; the last thing in the transaction."""

@@ -26,8 +26,9 @@ HAVING b.start_at <> min(lower(u.during)) OR coalesce(b.end_at, b.start_at) <> m
 
 _KIND = """
 SELECT b.id FROM bookings b
-JOIN LATERAL (SELECT u.resource_no FROM booking_units u WHERE u.booking_id = b.id ORDER BY u.position LIMIT 1) first ON true
-LEFT JOIN resources r ON r.no = first.resource_no
+JOIN (SELECT DISTINCT ON (booking_id) booking_id, resource_no FROM booking_units ORDER BY booking_id, position) u
+  ON u.booking_id = b.id
+LEFT JOIN resources r ON r.no = u.resource_no
 WHERE r.kind IS DISTINCT FROM b.kind"""
 
 _EVENT_TIME = """

@@ -207,13 +207,13 @@ async def find_bookings(session: AsyncSession, ids: Iterable[UUID]) -> list[Book
     return [_booking(row) for row in rows]
 
 
+_CANCEL = """
+UPDATE bookings SET status = 'cancelled', cancelled_at = clock_timestamp(), version = version + 1 WHERE id = ANY($1::uuid[])"""
+
+
 async def mark_cancelled(session: AsyncSession, booking_ids: Iterable[UUID]) -> None:
     """These bookings are history from now on."""
-    await session.execute(
-        update(models.Booking)
-        .where(models.Booking.id.in_(list(booking_ids)))
-        .values(status="cancelled", cancelled_at=func.clock_timestamp(), version=models.Booking.version + 1)
-    )
+    await fetch_in(session, _CANCEL, list(booking_ids))
 
 
 _MOVE_BOOKINGS = """

@@ -103,15 +103,13 @@ async def holds_for(session: AsyncSession, booking_id: UUID) -> list[UUID]:
     return list(rows.scalars())
 
 
+_END = """
+UPDATE holds SET ended_at = clock_timestamp(), outcome = $2 WHERE id = ANY($1::uuid[]) AND ended_at IS NULL RETURNING id"""
+
+
 async def end_holds(session: AsyncSession, ids: Iterable[UUID], outcome: str) -> list[UUID]:
     """These holds are `booked`, `released` or `lapsed`. Returns those that were not over before, by id."""
-    rows = await session.execute(
-        update(models.Hold)
-        .where(models.Hold.id.in_(list(ids)), models.Hold.ended_at.is_(None))
-        .values(ended_at=func.clock_timestamp(), outcome=outcome)
-        .returning(models.Hold.id)
-    )
-    return sorted(rows.scalars())
+    return sorted(row["id"] for row in await fetch_in(session, _END, list(ids), outcome))
 
 
 async def prolong_hold(session: AsyncSession, hold_id: UUID, *, until: datetime | None = None, by_user: bool = False) -> datetime:
