@@ -376,11 +376,13 @@ async def test_who_joins_while_the_last_one_is_given_back_is_not_missed(
     user = await arena.api.person()
     if not guarded:
         monkeypatch.setattr(locks, "resources_by", _nothing)
-    async with arena.holding_writes_to("outbox"):
-        join = asyncio.ensure_future(arena.api.post("/waitlist", user, json={"eventId": event["id"], "quantity": 1}))
+    async with arena.holding_writes_to("waitlist_entries"):
+        join = asyncio.ensure_future(
+            arena.api.post("/waitlist", user, json={"eventId": event["id"], "quantity": 1}),
+        )
         await arena.waiting(1)
         cancel = asyncio.ensure_future(_cancel(arena, bought[0])())
-        await arena.waiting(2)
+        assert await arena.waits_or_is_done(cancel, 2) is guarded
     assert codes([await join, await cancel]) == {"201": 1, "200": 1}
     if guarded:
         assert await arena.offered(event) == [user.id]
@@ -434,7 +436,10 @@ async def test_an_offer_that_is_confirmed_and_declined_at_once_is_one_of_both(ar
         await _cancel(arena, bought[0])()
         entry = (await arena.api.get("/waitlist/my", anna)).json()["entries"][0]
         path = by.format(entry=entry["id"], token=entry["holdToken"])
-        both = [partial(arena.confirm, anna, {"token": entry["holdToken"]}), partial(arena.api.send, "DELETE", path, anna)]
+        both: list[partial[Any]] = [
+            partial(arena.confirm, anna, {"token": entry["holdToken"]}),
+            partial(arena.api.send, "DELETE", path, anna),
+        ]
         # The first has the hold's row and waits to write.
         async with arena.holding_writes_to("bookings" if confirm_first else "claims"):
             tasks = []
@@ -513,6 +518,27 @@ async def test_an_account_that_ends_while_its_owner_is_served_elsewhere_meets_no
     assert await arena.deadlocks() == 0
 
 
+@pytest.mark.parametrize("how", ["offered", "held"])
+async def test_what_is_offered_to_somebody_whose_account_ends_goes_to_the_next(arena: Arena, boss: Person, how: str) -> None:
+    """The end of the account has looked at what there is to give back, and waits; then there is more."""
+    anna, ben = await arena.people(2)
+    own = await arena.event(boss, "A-1")
+    assert (await arena.api.post("/bookings", anna, json={"eventId": own["id"], "quantity": 1})).status_code == 201
+    event, bought = await _sold_out(arena, boss, 1)
+    if how == "offered":
+        await arena.joined(anna, eventId=event["id"], quantity=1)
+    async with arena.holding_room(own):
+        end = asyncio.ensure_future(arena.api.send("DELETE", "/users/me", anna))
+        await arena.waiting(1)
+        assert (await _cancel(arena, bought[0])()).status_code == 200
+        if how == "held":
+            await arena.held(anna, eventId=event["id"], quantity=1)
+        await arena.joined(ben, eventId=event["id"], quantity=1)
+    assert (await end).status_code == 204
+    assert (await arena.offered(event))[-1] == ben.id
+    await arena.check()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_storm_over_three_lines_leaves_nobody_deadlocked_overtaken_or_forgotten(
     arena: Arena, boss: Person, seed: int
@@ -571,8 +597,10 @@ async def test_a_storm_over_three_lines_leaves_nobody_deadlocked_overtaken_or_fo
 
     async with _working(arena, every=0.02):
         await asyncio.gather(*(act(*one) for one in booked))
-    faults = [line for line in codes(told) if line.startswith("5")]
-    assert not faults, codes(told)
+    faults = [(str(answer.request.method), answer.request.url.path) for answer in told if answer.status_code == 500]
+    assert not faults, (faults, codes(told))
+    # A lock that could not be had in two seconds, on a machine that has other things to do, is told so; not more than that.
+    assert codes(told)["503 BUSY"] <= len(told) // 10, codes(told)
     assert codes(told)["200"] >= 5
     await settle_all(arena.state.db)
     await arena.check()

@@ -30,6 +30,13 @@ def made(answer: httpx.Response, shape: str, status: int = 201) -> dict[str, Any
     return found
 
 
+def listed(answer: httpx.Response, shape: str, status: int = 200) -> list[dict[str, Any]]:
+    """The things of a list."""
+    assert answer.status_code == status, answer.text
+    found: list[dict[str, Any]] = answer.json()[shape]
+    return found
+
+
 @dataclass
 class Everything:
     """Makes the mix; each part by itself is as people would do it."""

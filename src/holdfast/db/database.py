@@ -9,7 +9,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import Row, Select, event, text
@@ -40,7 +40,6 @@ SERVER_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
 }
 _ATTEMPTS = 4
-_BEGIN = text("SELECT 1")
 _MARK = text("SELECT pg_logical_emit_message(true, 'holdfast', '')")
 _CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, *_CLIENT_ERRORS, OSError, TimeoutError)
@@ -268,7 +267,9 @@ async def fetch_in(session: AsyncSession, statement: str, *arguments: object) ->
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     if not driver.is_in_transaction():
-        # SQLAlchemy begins lazily, at its own first statement.
-        await session.execute(_BEGIN)
+        # SQLAlchemy begins lazily, at a statement of its own: then this is that one. Its placeholders are asyncpg's.
+        result = await connection.exec_driver_sql(statement, arguments)
+        found: Any = result.mappings().all() if result.returns_rows else []
+        return cast("Sequence[asyncpg.Record]", found)
     rows: Sequence[asyncpg.Record] = await driver.fetch(statement, *arguments)
     return rows
