@@ -535,7 +535,9 @@ async def test_twenty_parallel_holds_of_one_user_stop_at_ten_slots(
     """Rooms and hosts count together."""
     api, user = arena.api, await arena.api.person()
     slots = [(await api.slots(user, await api.room(boss)))[n] for n in range(10)]
-    slots += [(await arena.host(host, n + 8))[1][0] for n, host in enumerate(await arena.people(10))]
+    unlimited = {"maxActivePerUser": None, "maxActivePerUserHere": None}
+    hosts = enumerate(await arena.people(10), start=8)
+    slots += [(await arena.host(host, hour, policy=unlimited))[1][0] for hour, host in hosts]
     if not guarded:
         monkeypatch.setattr(locks, "users", _all_active)
     answers = await crowd(
