@@ -1,11 +1,13 @@
-"""The control of `make bench-seats`: Holdfast, but its POST /bookings sells seats as most shops do.
+"""The controls of `make bench-seats`: Holdfast, but each buyer locks the event's row in a transaction of their own.
 
-Each buyer locks the event's row in a transaction of their own, reads what is taken, chooses, writes and commits. All else
-is the service's: uvicorn, middleware, authentication, the check of the body, the choice of seats, the tables with their
-constraints, the outbox, the answer's shape. By hand in asyncpg, four statements and no ORM: less work for one buyer than
-the service does for one. For quantities of seats only, and only for the bench: it knows neither limits nor waitlists.
+As most shops do: lock, read what is taken, choose, write, commit. The naive one is the service itself, whose buyers do not
+travel together: nothing else differs.
 
-python naive_seats.py PORT, with the service's settings in the environment
+The other one is written by hand for this bench, as fast as such a transaction can be: asyncpg without SQLAlchemy, three
+statements and a commit, no limits and no waitlist. It shares uvicorn, middleware, authentication, the check of the body,
+the choice of seats, the tables with their constraints, the outbox and the answer's shape.
+
+python naive_seats.py PORT [by-hand], with the service's settings in the environment
 """
 
 import sys
@@ -26,6 +28,7 @@ from holdfast.core.callers import Caller
 from holdfast.core.errors import Invalid, Unauthenticated
 from holdfast.core.ids import new_id
 from holdfast.core.settings import load_settings
+from holdfast.db import database
 from holdfast.db.database import SERVER_SETTINGS, Database
 from holdfast.events.errors import EventNotFound
 from holdfast.events.queries import layout_of
@@ -132,6 +135,32 @@ async def _leave(_connection: object) -> None:
     """Between two buyers nothing is reset, as in the service: no session state is ever set."""
 
 
+#: Buyers queue for a lock longer than the service would let them: they are to be answered, and counted.
+_PATIENCE = 30.0
+_WAITS = {
+    **SERVER_SETTINGS,
+    "lock_timeout": f"{_PATIENCE:g}s",
+    "statement_timeout": f"{_PATIENCE:g}s",
+    "idle_in_transaction_session_timeout": f"{_PATIENCE:g}s",
+}
+
+
+async def _alone(_key: object, member: Any, runner: Any) -> Any:
+    (result,) = await runner([member])
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def make_naive_app() -> FastAPI:
+    """The service, where nobody travels together."""
+    for name, value in (("POOL_SECONDS", _PATIENCE), ("COMMAND_SECONDS", _PATIENCE), ("SERVER_SETTINGS", _WAITS)):
+        setattr(database, name, value)
+    state = build_state(load_settings())
+    vars(state.together)["run"] = _alone
+    return build_app(state)
+
+
 def make_app() -> FastAPI:
     """The service with this route in front of its own."""
     settings = load_settings()
@@ -141,18 +170,11 @@ def make_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Buyers queue for a lock longer than the service would let them: they are to be answered, and counted.
-        waits = {
-            **SERVER_SETTINGS,
-            "lock_timeout": "30s",
-            "statement_timeout": "30s",
-            "idle_in_transaction_session_timeout": "30s",
-        }
         url = app.state.holdfast.db.url
         async with (
             around(app),
             asyncpg.create_pool(
-                url, min_size=CONNECTIONS, max_size=CONNECTIONS, command_timeout=30, server_settings=waits, reset=_leave
+                url, min_size=CONNECTIONS, max_size=CONNECTIONS, command_timeout=_PATIENCE, server_settings=_WAITS, reset=_leave
             ) as app.state.pool,
         ):
             yield
@@ -162,4 +184,4 @@ def make_app() -> FastAPI:
 
 
 if __name__ == "__main__":
-    serve(make_app(), int(sys.argv[1]), lifespan="on")
+    serve(make_app() if "by-hand" in sys.argv else make_naive_app(), int(sys.argv[1]), lifespan="on")

@@ -87,10 +87,10 @@ def holdfast(database_url: str, *, workers: int = 1) -> Iterator[Process]:
 
 
 @contextmanager
-def naive_seats(database_url: str) -> Iterator[Process]:
+def naive_seats(database_url: str, *, by_hand: bool) -> Iterator[Process]:
     """The service, but each buyer of seats locks the event in a transaction of their own (`naive_seats.py`)."""
     port = _free_port()
-    arguments = [sys.executable, str(Path(__file__).with_name("naive_seats.py")), str(port)]
+    arguments = [sys.executable, str(Path(__file__).with_name("naive_seats.py")), str(port), *(["by-hand"] if by_hand else [])]
     with _running(arguments, _service_environment(database_url), port, "/readyz") as process:
         yield process
 

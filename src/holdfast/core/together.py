@@ -10,7 +10,7 @@ from holdfast.core.errors import Refusal
 T = TypeVar("T")
 R = TypeVar("R")
 #: So many at most, so that a run stays short however many wait.
-MOST_AT_ONCE = 256
+MOST_AT_ONCE = 64
 
 
 class Together:
