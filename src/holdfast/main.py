@@ -29,13 +29,14 @@ from holdfast.worker import work
 log = structlog.get_logger(__name__)
 
 _DESCRIPTION = """
-Meeting rooms, service bays, desks: booked without a gap between the check and the insert. Nothing is ever booked twice,
-nothing acknowledged is ever lost, and the losers of a race are told at once.
+Meeting rooms, service bays, people's time, event seats: booked without a gap between the check and the insert. Nothing is
+ever booked twice, nothing acknowledged is ever lost, and the losers of a race are told at once.
 
 Try it: **POST /dummyLogin** with `{"role": "user"}` (development only), copy the token, press **Authorize** and paste it;
 then **GET /rooms**, **GET /rooms/{id}/slots** and **POST /bookings**.
 
-Slot ids are computed from room, start and length: stable for ever, and stored only by a booking.
+Slot ids are computed from room, start and length: stable for ever, and stored only by a booking. What many want can be held
+for a while, waited for, or booked in strict order of arrival; every refusal names its rule and what is possible instead.
 """
 
 

@@ -19,7 +19,7 @@ from holdfast.bookings.service import settle_all
 from holdfast.db import locks
 from support.api import Person, code
 from support.crashes import until
-from support.races import Arena, arena_on, codes, crowd, one_winner
+from support.races import Arena, alone, arena_on, codes, crowd, one_winner
 
 TAKEN = "409 SLOT_ALREADY_BOOKED"
 
@@ -562,12 +562,6 @@ async def test_twenty_parallel_holds_of_one_user_stop_at_ten_seats_of_an_event(
     """In one process they travel together; here every request meets the others in the database, as from twenty processes."""
     api, user = arena.api, await arena.api.person()
     here, there = [await arena.event(boss, *(f"A-{n}" for n in range(1, 31))) for _ in range(2)]
-
-    async def alone(_key: object, member: Any, runner: Any) -> Any:
-        (result,) = await runner([member])
-        if isinstance(result, Exception):
-            raise result
-        return result
 
     monkeypatch.setattr(arena.state.together, "run", alone)
     if not guarded:

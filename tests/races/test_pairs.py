@@ -20,7 +20,7 @@ from holdfast.db.models import Base
 from support.api import Api, Person
 from support.crashes import TORTURE
 from support.databases import cloned_database
-from support.races import Arena, arena_on, codes, hour
+from support.races import Arena, apart, arena_on, codes, hour
 
 HOURS = {"daysOfWeek": [1, 2, 3, 4, 5, 6, 7], "startTime": "09:00", "endTime": "17:00", "slotMinutes": 60}
 MODES = ("queue", "commit", "at once")
@@ -38,17 +38,9 @@ async def shared(database: str) -> AsyncIterator[Arena]:
     """A service on that; none of the pairs may have met head on."""
     async with arena_on(make_settings(database, pool_size=24)) as made:
         # Buyers of one event would travel together, and never meet in the database.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(made.state.together, "run", _alone)
+        async with apart(made):
             yield made
         assert await made.deadlocks() == 0
-
-
-async def _alone(_key: object, member: Any, runner: Any) -> Any:
-    (result,) = await runner([member])
-    if isinstance(result, Exception):
-        raise result
-    return result
 
 
 _TABLES = [table.name for table in Base.metadata.sorted_tables]

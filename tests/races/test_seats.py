@@ -14,7 +14,7 @@ from conftest import make_settings
 from holdfast.db import locks
 from holdfast.events import seating
 from support.api import Person
-from support.races import Arena, arena_on, codes, crowd, one_winner
+from support.races import Arena, alone, arena_on, codes, crowd, one_winner
 
 CROWD = 200
 TAKEN = "409 SEATS_TAKEN"
@@ -23,14 +23,6 @@ Place = tuple[str, str, int]
 
 async def _nothing(*_arguments: object, **_named: object) -> None:
     return
-
-
-async def _alone(_key: object, member: Any, runner: Any) -> Any:
-    """As `Together.run`, each in a transaction of its own: as if everybody came to another process."""
-    (result,) = await runner([member])
-    if isinstance(result, Exception):
-        raise result
-    return result
 
 
 @pytest.fixture
@@ -141,7 +133,7 @@ async def test_overlapping_pairs_of_named_seats_in_any_order_never_deadlock(
 ) -> None:
     """A ring of twelve seats: everybody wants two neighbours, half of them named the other way round."""
     for one in (arena, second):
-        monkeypatch.setattr(one.state.together, "run", _alone)
+        monkeypatch.setattr(one.state.together, "run", alone)
     labels = [f"A-{n}" for n in range(1, 13)]
     event = await arena.event(boss, *labels)
     people = await arena.people(48)
@@ -249,7 +241,7 @@ async def test_a_dozen_buyers_of_one_seat_are_one_as_long_as_there_is_a_guard(
     """Each in a transaction of its own, as from twelve processes."""
     event = await arena.event(boss, "A-1")
     people = await arena.people(12)
-    monkeypatch.setattr(arena.state.together, "run", _alone)
+    monkeypatch.setattr(arena.state.together, "run", alone)
     if "lock" in off:
         monkeypatch.setattr(locks, "resources_by", _nothing)
     if "look" in off:

@@ -527,11 +527,12 @@ def one_winner(answers: Sequence[httpx.Response], loser: str = "409 SLOT_ALREADY
 async def apart(arena: Arena) -> AsyncIterator[None]:
     """Nobody travels together: each request has a transaction of its own, as if it came to another process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arena.state.together, "run", _alone)
+        patch.setattr(arena.state.together, "run", alone)
         yield
 
 
-async def _alone(_key: object, member: Any, runner: Any) -> Any:
+async def alone(_key: object, member: Any, runner: Any) -> Any:
+    """As `Together.run`, in a run of its own."""
     (result,) = await runner([member])
     if isinstance(result, Exception):
         raise result
@@ -567,6 +568,7 @@ __all__ = [
     "Arena",
     "Database",
     "Statements",
+    "alone",
     "apart",
     "arena_on",
     "broken_invariants",
