@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.bookings.service import settle_all
+from holdfast.bookings.service import settle_all, taking
 from holdfast.core.ids import new_id
 from support.api import WINDOW, Api, Person, code, tomorrow
 
@@ -534,6 +534,20 @@ async def test_who_has_reached_a_limit_keeps_the_place_until_it_is_free(api: Api
     await cancelled(api, first, elsewhere)
     assert (await api.send("DELETE", f"/waitlist/{entries[1]['id']}", second)).status_code == 204
     assert (await seen(api, first, entries[0]))["status"] == "offered"
+
+
+async def test_a_line_whose_first_people_are_all_at_their_limit_keeps_nobody_behind_them_back(
+    api: Api, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "_AT_ONCE", 2)
+    full, other = await event_of(api, admin, 1, policy={"maxActivePerUser": 1}), await event_of(api, admin, 9)
+    taker, *held_back, patient = await api.people(6)
+    booking = await booked(api, taker, full)
+    entries = [await waits(api, who, full) for who in (*held_back, patient)]
+    for who in held_back:
+        await booked(api, who, other)
+    await cancelled(api, taker, booking)
+    assert await states(api, [*held_back, patient], entries) == [("waiting", n) for n in (1, 2, 3, 4)] + [("offered", None)]
 
 
 async def test_a_limit_that_gets_free_elsewhere_serves_who_waits_by_the_next_round(api: Api, admin: Person) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-from holdfast.core.errors import Refusal
+from holdfast.core.errors import Busy
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,8 +24,8 @@ class Together:
     async def run(self, key: Hashable, member: T, runner: Callable[[list[T]], Awaitable[list[R | Exception]]]) -> R:
         """The member's result out of the run that it travelled in; raises where the runner returned an exception for it.
 
-        A runner that fails by a defect, not by a refusal, is run again with each member alone: one must not spoil the
-        others' requests.
+        A runner that fails is run again with each member alone, as one must not spoil the others' requests; but not where it
+        is Busy, which each would be.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append((member, future))
@@ -63,7 +63,7 @@ class Together:
 async def _results(runner: Callable[[list[Any]], Awaitable[list[Any]]], members: list[Any]) -> list[Any]:
     try:
         return await runner(members)
-    except Refusal as refusal:
+    except Busy as refusal:
         return [refusal] * len(members)
     except Exception as error:  # noqa: BLE001 - a loop's edge: each member gets what its own run raises
         if len(members) == 1:

@@ -1,7 +1,7 @@
 """What may be wanted, what was read to judge it, the decision, and what comes of it. Pure."""
 
 from holdfast.bookings.rules.deciding import Wish, check_cancel_notice, decide, find_wanted, seats_missing
-from holdfast.bookings.rules.shapes import BookedUnit, Booking, Closure, Hold, Series, Ticket, WaitlistEntry
+from holdfast.bookings.rules.shapes import BookedUnit, Booking, Closure, Hold, Series, Ticket, WaitlistEntry, refusal_json
 from holdfast.bookings.rules.wishes import (
     MAX_UNITS,
     ByPeriod,
@@ -41,5 +41,6 @@ __all__ = [
     "decide",
     "find_wanted",
     "reach",
+    "refusal_json",
     "seats_missing",
 ]

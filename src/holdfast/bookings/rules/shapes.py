@@ -8,6 +8,7 @@ from uuid import UUID
 
 from holdfast.core.answers import version_tag
 from holdfast.core.clock import instant_text
+from holdfast.core.errors import Refusal
 
 
 def _text(instant: datetime | None) -> str | None:
@@ -239,3 +240,13 @@ class Closure:
 def first_labels(labels: Sequence[str]) -> list[str]:
     """Enough of them to tell what is meant: an answer names at most a hundred."""
     return list(labels[:100])
+
+
+def refusal_json(refusal: Refusal) -> dict[str, object]:
+    """A refusal as it is kept with a ticket: what is told of it, and its family, which decides the status."""
+    return {
+        "code": refusal.code,
+        "message": refusal.text,
+        "details": dict(refusal.details) if refusal.details else None,
+        "family": next(family.__name__ for family in type(refusal).__mro__ if family.__module__ == Refusal.__module__),
+    }

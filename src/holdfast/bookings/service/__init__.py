@@ -1,7 +1,8 @@
 """The use cases of bookings: taking, giving back, holds, the waitlist, closures, seats, reading, ending an account."""
 
-from holdfast.bookings.service.booking import Door, NewBooking, book
+from holdfast.bookings.service.booking import book
 from holdfast.bookings.service.closures import Place, close, list_closures, reopen
+from holdfast.bookings.service.door import Door, NewBooking
 from holdfast.bookings.service.ending import end_account
 from holdfast.bookings.service.giving_back import cancel_booking, change_booking, reschedule_booking
 from holdfast.bookings.service.holding import extend_hold, get_hold, list_holds, place_hold, release_hold

@@ -11,10 +11,11 @@ from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import BookingCancelled, BookingNotFound, InLine, SlotTaken
 from holdfast.bookings.rules import Booking, Selection, Wish
-from holdfast.bookings.service.booking import Door, check_at_a_look
+from holdfast.bookings.service.door import Door
 from holdfast.bookings.service.queueing import serve_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
 from holdfast.bookings.service.taking import Queue, Taker, find_other, lock_line, promote
+from holdfast.bookings.service.travelling import check_at_a_look
 from holdfast.claims import Holder, HolderKind
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden

@@ -8,10 +8,12 @@ from holdfast import claims, outbox
 from holdfast.bookings import queries
 from holdfast.bookings.errors import HoldExtended, InLine
 from holdfast.bookings.rules import Hold, Selection, Wish
-from holdfast.bookings.service.booking import Door, checked_hold, find_own_hold, take_one
+from holdfast.bookings.service.confirming import checked_hold, find_own_hold
+from holdfast.bookings.service.door import Door
 from holdfast.bookings.service.queueing import serve_line
 from holdfast.bookings.service.releasing import release_locked
 from holdfast.bookings.service.taking import Queue, Taker, promote
+from holdfast.bookings.service.travelling import take_one
 from holdfast.core.callers import Caller
 from holdfast.db import locks
 from holdfast.db.database import Database, retry_aborted

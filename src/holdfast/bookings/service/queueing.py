@@ -28,7 +28,8 @@ from holdfast.bookings.rules import (
     Ticket,
     Wish,
 )
-from holdfast.bookings.service.booking import LINK_HOLD, Door, NewBooking, check_user, finish_with_link, refusal_json
+from holdfast.bookings.service.door import Door, NewBooking, check_user
+from holdfast.bookings.service.linking import LINK_HOLD, finish_with_link
 from holdfast.bookings.service.taking import Taker, lock, take_all
 from holdfast.core import clock, errors
 from holdfast.core.callers import Caller
@@ -215,7 +216,7 @@ def _answer(ticket_id: UUID, outcome: Outcome) -> queries.TicketAnswer:
     if isinstance(outcome, Hold):
         return queries.TicketAnswer(ticket_id, "waiting", hold_id=outcome.id)
     assert isinstance(outcome, Refusal)  # noqa: S101 - what take_all gives
-    return queries.TicketAnswer(ticket_id, "refused", error=refusal_json(outcome))
+    return queries.TicketAnswer(ticket_id, "refused", error=rules.refusal_json(outcome))
 
 
 async def _outcome(db: Database, ticket: Ticket) -> Outcome:
@@ -249,7 +250,7 @@ async def serve_line(db: Database, resource_no: int) -> None:
 @retry_aborted
 async def _end_orphans(db: Database) -> None:
     async with db.transaction() as session:
-        await queries.end_orphans(session, refusal_json(ConferenceServiceError()))
+        await queries.end_orphans(session, rules.refusal_json(ConferenceServiceError()))
 
 
 async def serve_lines(db: Database) -> None:
