@@ -92,6 +92,17 @@ async def test_one_who_goes_away_takes_nothing_from_the_others() -> None:
     assert (tasks[0].result(), tasks[2].result()) == (0, 20)
 
 
+async def test_nothing_is_done_for_one_who_has_gone_away_before() -> None:
+    runs, together = Runs(), Together()
+    tasks = [asyncio.create_task(together.run("key", 0, runs))]
+    await asyncio.sleep(0.002)
+    tasks += [asyncio.create_task(together.run("key", n, runs)) for n in (1, 2)]
+    await asyncio.sleep(0.002)
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+    assert runs.seen == [[0], [2]]
+
+
 async def test_closing_waits_for_what_is_under_way() -> None:
     runs, together = Runs(), Together()
     task = asyncio.create_task(together.run("key", 1, runs))

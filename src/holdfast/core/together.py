@@ -37,7 +37,11 @@ class Together:
         waiting = self._waiting[key]
         try:
             while waiting:
-                members = [waiting.popleft() for _ in range(min(len(waiting), MOST_AT_ONCE))]
+                waited = [waiting.popleft() for _ in range(min(len(waiting), MOST_AT_ONCE))]
+                # Nothing is taken for those who have gone away meanwhile.
+                members = [(one, future) for one, future in waited if not future.done()]
+                if not members:
+                    continue
                 for (_, future), result in zip(members, await _results(runner, [one for one, _ in members]), strict=True):
                     if future.done():
                         continue
