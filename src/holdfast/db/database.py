@@ -224,11 +224,6 @@ class Database:
         elif not connection.is_closed():
             self._idle.append(connection)
 
-    @property
-    def crowded(self) -> bool:
-        """True where the next transaction must wait for its turn, so that what was read before may be old by then."""
-        return self._transaction_turns.locked()
-
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A READ COMMITTED transaction: committed when the block ends, rolled back when it raises.
@@ -273,3 +268,10 @@ async def fetch_in(session: AsyncSession, statement: str, *arguments: object) ->
         return cast("Sequence[asyncpg.Record]", found)
     rows: Sequence[asyncpg.Record] = await driver.fetch(statement, *arguments)
     return rows
+
+
+async def fetch_from(source: Database | AsyncSession, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+    """Read without a lock, outside of any transaction (`Database`), or in the session: under its locks, and what it wrote."""
+    if isinstance(source, Database):
+        return await source.fetch(statement, *arguments)
+    return await fetch_in(source, statement, *arguments)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from holdfast.core.ids import new_id
 from holdfast.core.policies import policy_of
 from holdfast.db import models
-from holdfast.db.database import Database, fetch_in
+from holdfast.db.database import Database, fetch_from, fetch_in
 from holdfast.events.rules import Event, NewSeat, rendered_seats
 from holdfast.events.seating import Layout, Seat
 
@@ -114,17 +114,11 @@ class _Layouts:
 _LAYOUTS = _Layouts(most_seats=500_000)
 
 
-async def _rows(source: Database | AsyncSession, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-    if isinstance(source, Database):
-        return await source.fetch(statement, *arguments)
-    return await fetch_in(source, statement, *arguments)
-
-
 async def layout_of(source: Database | AsyncSession, no: int, event_id: UUID, version: int) -> CachedLayout:
     """An event's seats, read where they are not known yet."""
     known = _LAYOUTS.find(event_id, version)
     if known is None:
-        layout = Layout(Seat(*row) for row in await _rows(source, _SEATS, no))
+        layout = Layout(Seat(*row) for row in await fetch_from(source, _SEATS, no))
         known = CachedLayout(version, layout, rendered_seats(layout))
         _LAYOUTS.keep(event_id, known)
     return known
@@ -156,7 +150,7 @@ def _event(row: asyncpg.Record) -> Event:
 
 async def find_event(source: Database | AsyncSession, event_id: UUID) -> Event | None:
     """An event that is not archived, with its counts of this moment."""
-    rows = await _rows(source, _BY_ID, event_id)
+    rows = await fetch_from(source, _BY_ID, event_id)
     return _event(rows[0]) if rows else None
 
 

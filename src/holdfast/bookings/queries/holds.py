@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.bookings.rules import BookedUnit, Hold
 from holdfast.db import models
-from holdfast.db.database import Database, fetch_in
+from holdfast.db.database import Database, fetch_from, fetch_in
 
 #: Holds that end after so long by the database's clock.
 _INSERT = """
@@ -79,20 +79,12 @@ async def find_hold(source: Database | AsyncSession, hold_id: UUID) -> Hold | No
 
 async def find_holds(source: Database | AsyncSession, ids: Iterable[UUID]) -> list[Hold]:
     """Holds by id, in the order of their ids."""
-    if isinstance(source, Database):
-        rows: Sequence[Any] = await source.fetch(_BY_ID, list(ids))
-    else:
-        rows = await fetch_in(source, _BY_ID, list(ids))
-    return [_hold(row) for row in rows]
+    return [_hold(row) for row in await fetch_from(source, _BY_ID, list(ids))]
 
 
-async def own_holds(source: Database | AsyncSession, user_id: UUID) -> list[Hold]:
+async def own_holds(db: Database, user_id: UUID) -> list[Hold]:
     """A user's live holds, the first to end first, without those that only wait for a conference link."""
-    if isinstance(source, Database):
-        rows: Sequence[Any] = await source.fetch(_OWN, user_id)
-    else:
-        rows = await fetch_in(source, _OWN, user_id)
-    return [_hold(row) for row in rows]
+    return [_hold(row) for row in await db.fetch(_OWN, user_id)]
 
 
 async def holds_for(session: AsyncSession, booking_id: UUID) -> list[UUID]:

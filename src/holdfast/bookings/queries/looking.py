@@ -1,6 +1,6 @@
 """Looking before taking: resources and events with what is taken of them, and what users have ahead."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -13,7 +13,7 @@ from holdfast.bookings.rules import Ahead, Event, Reach, Resource, World
 from holdfast.claims.queries import claims_in_period, taken_out_of
 from holdfast.core.policies import Policy, policy_of
 from holdfast.db import models
-from holdfast.db.database import Database, fetch_in
+from holdfast.db.database import Database, fetch_from, fetch_in
 from holdfast.events.queries import layout_of
 from holdfast.events.seating import Hall
 from holdfast.resources.queries import policy_out_of, published_in_period, published_out_of, schedule_out_of
@@ -107,13 +107,6 @@ FROM holds h JOIN claims c ON c.hold_id = h.id LEFT JOIN events e ON e.resource_
 WHERE h.user_id = ANY($1::uuid[]) AND h.ended_at IS NULL AND c.expires_at > clock_timestamp()"""
 
 
-async def _rows(source: Database | AsyncSession, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-    """Without a lock, outside of any transaction, or under the lock, in the session."""
-    if isinstance(source, Database):
-        return await source.fetch(statement, *arguments)
-    return await fetch_in(source, statement, *arguments)
-
-
 def _columns(periods: Mapping[K, tuple[datetime, datetime]]) -> tuple[list[K], list[datetime], list[datetime]]:
     return list(periods), [start for start, _ in periods.values()], [end for _, end in periods.values()]
 
@@ -149,16 +142,16 @@ async def look(source: Database | AsyncSession, wanted: Reach, *, ignoring: UUID
     """
     world = World()
     if wanted.numbers:
-        for row in await _rows(source, _LOOK_BY_NUMBER, *_columns(wanted.numbers)):
+        for row in await fetch_from(source, _LOOK_BY_NUMBER, *_columns(wanted.numbers)):
             _add(world, row)
     if wanted.rooms:
-        for row in await _rows(source, _LOOK_BY_ROOM, *_columns(wanted.rooms)):
+        for row in await fetch_from(source, _LOOK_BY_ROOM, *_columns(wanted.rooms)):
             _add(world, row)
     if wanted.published:
-        for row in await _rows(source, _LOOK_BY_PUBLISHED, list(wanted.published)):
+        for row in await fetch_from(source, _LOOK_BY_PUBLISHED, list(wanted.published)):
             _add(world, row, published=True)
     if wanted.events:
-        for row in await _rows(source, _LOOK_AT_EVENTS, list(wanted.events), ignoring):
+        for row in await fetch_from(source, _LOOK_AT_EVENTS, list(wanted.events), ignoring):
             world.events[row["id"]] = await _event(source, row)
     return world
 

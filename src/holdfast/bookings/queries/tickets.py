@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.bookings.rules import Ticket
-from holdfast.db.database import Database, fetch_in
+from holdfast.db.database import Database, fetch_from, fetch_in
 
 #: Tickets of one line are written one transaction after the other, so that their numbers are the order of their commits.
 _LOCK_LINE = "SELECT pg_advisory_xact_lock(hashtextextended('booking requests', $1))"
@@ -102,11 +102,7 @@ def _ticket(row: asyncpg.Record) -> Ticket:
 
 async def find_tickets(source: Database | AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Ticket]:
     """Tickets by id, with their places in line."""
-    if isinstance(source, Database):
-        rows: Sequence[Any] = await source.fetch(_BY_ID, list(ids))
-    else:
-        rows = await fetch_in(source, _BY_ID, list(ids))
-    return {row["id"]: _ticket(row) for row in rows}
+    return {row["id"]: _ticket(row) for row in await fetch_from(source, _BY_ID, list(ids))}
 
 
 async def own_tickets(db: Database, user_id: UUID) -> list[Ticket]:

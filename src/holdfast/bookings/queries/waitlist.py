@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.bookings.rules import WaitlistEntry
 from holdfast.db import models
-from holdfast.db.database import Database, fetch_in
+from holdfast.db.database import Database, fetch_from, fetch_in
 
 #: `position` is the place in the line of those who wait for the same thing. An offer whose end has passed has lapsed,
 #: whether or not anybody has tidied up.
@@ -104,10 +104,7 @@ async def insert_entry(
 
 async def find_entry(source: Database | AsyncSession, entry_id: UUID) -> WaitlistEntry | None:
     """An entry with its place in line."""
-    if isinstance(source, Database):
-        rows = await source.fetch(_BY_ID, entry_id)
-    else:
-        rows = await fetch_in(source, _BY_ID, entry_id)
+    rows = await fetch_from(source, _BY_ID, entry_id)
     return _entry(rows[0]) if rows else None
 
 
