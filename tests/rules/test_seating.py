@@ -266,8 +266,6 @@ def test_choice_in_a_section_follows_what_is_taken_there() -> None:
     hall.take([7, 8, 1])
     assert [seat.no for seat in hall.choose(2, section="Right") or []] == [9, 10]
     assert [seat.no for seat in hall.choose(2) or []] == [2, 3]
-    hall.give_back([8])
-    assert [seat.no for seat in hall.choose(2, section="Right") or []] == [8, 9]
 
 
 def test_general_admission_is_given_out_in_order() -> None:
@@ -275,8 +273,7 @@ def test_general_admission_is_given_out_in_order() -> None:
     for adjacent in (True, False):
         assert [seat.no for seat in hall.choose(4, adjacent=adjacent) or []] == [2, 3, 6, 7]
     hall.take([2, 6])
-    hall.give_back([4])
-    assert [seat.no for seat in hall.choose(3) or []] == [3, 4, 7]
+    assert [seat.no for seat in hall.choose(3) or []] == [3, 7, 8]
 
 
 def test_neighbours_are_better_than_a_pool_and_a_pool_is_better_than_two_groups() -> None:
@@ -295,7 +292,7 @@ def test_second_seat_of_the_same_number_is_nobodys_neighbour() -> None:
     assert [seat.no for seat in Hall(Layout(seats), []).choose(2) or []] == [1, 3]
 
 
-# What is taken and given back
+# What is taken
 
 
 def test_taken_seats_are_not_free() -> None:
@@ -303,9 +300,7 @@ def test_taken_seats_are_not_free() -> None:
     hall.take([2, 3, 2])
     assert [hall.is_free(no) for no in (0, 1, 2, 3, 4, 5)] == [False, True, False, False, True, False]
     assert hall.free == 2
-    hall.give_back([3])
-    assert hall.free == 3
-    assert chosen(hall, 2) == ["A3", "A4"]
+    assert chosen(hall, 2) == ["A1", "A4"]
 
 
 def test_unknown_taken_seats_are_passed_over() -> None:
@@ -319,14 +314,6 @@ def test_taking_what_is_not_free_changes_nothing(nos: list[int]) -> None:
         hall.take(nos)
     assert hall.free == 3
     assert chosen(hall, 3) == ["A1", "A3", "A4"]
-
-
-@pytest.mark.parametrize("nos", [[1], [2, 1], [2, 99]])
-def test_giving_back_what_is_not_taken_changes_nothing(nos: list[int]) -> None:
-    hall = pattern(".x..")
-    with pytest.raises(ValueError, match="not taken"):
-        hall.give_back(nos)
-    assert hall.free == 3
 
 
 def test_halls_of_one_layout_do_not_share_what_is_taken() -> None:
@@ -468,14 +455,10 @@ def test_hall_that_changes_chooses_like_one_built_anew(hall: tuple[list[Seat], s
             nos = [seat.no for seat in found]
             changing.take(nos)
             taken.update(nos)
-        elif data.draw(st.booleans()) and free:
+        elif free:
             nos = data.draw(st.lists(st.sampled_from(free), max_size=8))
             changing.take(nos)
             taken.update(nos)
-        elif taken:
-            nos = data.draw(st.lists(st.sampled_from(sorted(taken)), max_size=8))
-            changing.give_back(nos)
-            taken.difference_update(nos)
     assert all(changing.is_free(no) == (no not in taken) for no in layout.by_no)
 
 

@@ -73,7 +73,7 @@ async def list_events(
 )
 async def get_event(event_id: PathId, request: Request, _caller: AnyCaller, db: DatabaseDep) -> Response:
     """Its counts are of this moment, and so is its ETag; `If-Match` looks at the event alone."""
-    return conditional(request, _shown(await service.get_event(db, event_id)))
+    return conditional(request, _shown(await service.find_event(db, event_id)))
 
 
 @router.patch(

@@ -44,9 +44,9 @@ async def create_event(db: Database, *, values: dict[str, Any], by: Caller, once
     return event
 
 
-async def find_event(session: AsyncSession, event_id: UUID) -> Event:
+async def find_event(source: Database | AsyncSession, event_id: UUID) -> Event:
     """An event that is not archived. Raises EventNotFound."""
-    event = await queries.find_event(session, event_id)
+    event = await queries.find_event(source, event_id)
     if event is None:
         raise EventNotFound
     return event
@@ -56,14 +56,6 @@ async def lock_event(session: AsyncSession, event_id: UUID) -> Event:
     """The event, read under its lock. Raises EventNotFound."""
     await locks.resources_by(session, ids=[event_id])
     return await find_event(session, event_id)
-
-
-async def get_event(db: Database, event_id: UUID) -> Event:
-    """An event that is not archived. Raises EventNotFound."""
-    event = await queries.find_event(db, event_id)
-    if event is None:
-        raise EventNotFound
-    return event
 
 
 async def list_events(

@@ -40,7 +40,7 @@ class Resource:
 
 @dataclass(slots=True)
 class Event:
-    """An event as it was read. `taken` are the numbers of seats that are not free, lapsed holds included."""
+    """An event as it was read. In its `hall` a seat of a lapsed hold is taken until somebody settles (`has_lapsed`)."""
 
     no: int
     id: UUID
@@ -62,7 +62,8 @@ class Event:
 class Ahead:
     """What a user has ahead: active bookings that have not begun, and live holds, by kind and by resource number.
 
-    `soonest` is when the first of them begins, under the same keys; `periods` are those that this transaction gave.
+    `soonest` is when the first of them begins, under the same keys; `periods` are their times, each with
+    the booking's or hold's id.
     """
 
     by_kind: Counter[str] = field(default_factory=Counter)

@@ -10,6 +10,7 @@ from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import ConferenceServiceError, HoldExpired, HoldNotFound, HoldUsed
 from holdfast.bookings.rules import Booking, Hold, Wish
 from holdfast.bookings.service.door import NewBooking, check_user
+from holdfast.bookings.service.travelling import check_at_a_look
 from holdfast.core import clock
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden, Unauthenticated
@@ -62,7 +63,7 @@ async def confirm(
                     raise HoldExpired
                 # Closed over, or this process slept: say what is in the way now, if anything is.
                 wish = Wish(wanted.user_id, wanted.selection)
-                rules.decide(await queries.look(session, rules.reach([wanted.selection])), wish, now=clock.now())
+                check_at_a_look(await queries.look(session, rules.reach([wanted.selection])), wish, now=clock.now())
                 raise ConferenceServiceError
         else:
             hold = await find_own_hold(session, hold_id, user_id=wanted.user_id)

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
-from holdfast.bookings.errors import BookingCancelled, BookingNotFound, InLine, SlotTaken
+from holdfast.bookings.errors import BookingCancelled, BookingNotFound, SlotTaken
 from holdfast.bookings.rules import Booking, Selection, Wish
 from holdfast.bookings.service.door import Door
-from holdfast.bookings.service.queueing import serve_line
+from holdfast.bookings.service.queueing import behind_the_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
 from holdfast.bookings.service.taking import Queue, Taker, find_other, lock_line, promote
 from holdfast.bookings.service.travelling import check_at_a_look
@@ -82,17 +82,13 @@ async def reschedule_booking(
     Raises what cancelling and booking raise, and BookingCancelled.
     """
     move = partial(_reschedule, door.db, booking_id=booking_id, selection=selection, now=now, by=by, once=once, if_match=if_match)
-    try:
-        return await move(queue=door.queue)
-    except InLine as line:
-        # Those who stand in line came earlier.
-        await serve_line(door.db, line.resource_no)
-        return await move(queue=Queue.PASSED)
+    return await behind_the_line(door.db, move, queue=door.queue)
 
 
 @retry_aborted
 async def _reschedule(
     db: Database,
+    queue: Queue,
     *,
     booking_id: UUID,
     selection: Selection,
@@ -100,7 +96,6 @@ async def _reschedule(
     by: Caller,
     once: Once,
     if_match: str | None,
-    queue: Queue,
 ) -> Booking:
     async with once.transaction(db) as session:
         before = await _own(session, booking_id, by=by)

@@ -6,11 +6,11 @@ from uuid import UUID
 
 from holdfast import claims, outbox
 from holdfast.bookings import queries
-from holdfast.bookings.errors import HoldExtended, InLine
-from holdfast.bookings.rules import Hold, Selection, Wish
+from holdfast.bookings.errors import HoldExtended
+from holdfast.bookings.rules import Booking, Hold, Selection, Wish
 from holdfast.bookings.service.confirming import checked_hold, find_own_hold
 from holdfast.bookings.service.door import Door
-from holdfast.bookings.service.queueing import serve_line
+from holdfast.bookings.service.queueing import behind_the_line
 from holdfast.bookings.service.releasing import release_locked
 from holdfast.bookings.service.taking import Queue, Taker, promote
 from holdfast.bookings.service.travelling import take_one
@@ -25,13 +25,12 @@ async def place_hold(door: Door, *, selection: Selection, now: datetime, by: Cal
 
     Raises TooManyHolds besides.
     """
-    taker = Taker(Wish(by.own_id, selection, as_hold=True), by, queue=door.queue, origin="request")
-    try:
-        hold = await take_one(door, taker, now=now, once=once)
-    except InLine as line:
-        # Those who stand in line came earlier.
-        await serve_line(door.db, line.resource_no)
-        hold = await take_one(door, replace(taker, queue=Queue.PASSED), now=now, once=once)
+    taker = Taker(Wish(by.own_id, selection, as_hold=True), by, origin="request")
+
+    async def take(queue: Queue) -> Booking | Hold:
+        return await take_one(door, replace(taker, queue=queue), now=now, once=once)
+
+    hold = await behind_the_line(door.db, take, queue=door.queue)
     assert isinstance(hold, Hold)  # noqa: S101 - asked for with an origin
     return hold
 

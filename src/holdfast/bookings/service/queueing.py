@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 
 from holdfast.bookings import queries, rules
-from holdfast.bookings.errors import ConferenceServiceError, RequestAnswered, RequestNotFound
+from holdfast.bookings.errors import ConferenceServiceError, InLine, RequestAnswered, RequestNotFound
 from holdfast.bookings.rules import (
     Booking,
     ByPeriod,
@@ -30,7 +30,7 @@ from holdfast.bookings.rules import (
 )
 from holdfast.bookings.service.door import Door, NewBooking, check_user
 from holdfast.bookings.service.linking import LINK_HOLD, finish_with_link
-from holdfast.bookings.service.taking import Taker, lock, take_all
+from holdfast.bookings.service.taking import Queue, Taker, lock, take_all
 from holdfast.core import clock, errors
 from holdfast.core.callers import Caller
 from holdfast.core.clock import instant_text, parse_instant
@@ -54,6 +54,7 @@ _PAUSE = 0.2
 
 log = structlog.get_logger(__name__)
 Outcome = Booking | Hold | Ticket | Refusal
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,18 @@ async def serve_line(db: Database, resource_no: int) -> None:
     for _ in range(_MOST_ROUNDS):
         if not await _serve_some(db, resource_no):
             break
+
+
+async def behind_the_line(db: Database, attempt: Callable[[Queue], Awaitable[T]], *, queue: Queue) -> T:
+    """What `attempt` comes to, after those who stand in a line there: they came earlier. It takes no ticket itself.
+
+    `attempt` is told how it stands to the lines, and raises InLine where it must wait.
+    """
+    try:
+        return await attempt(queue)
+    except InLine as line:
+        await serve_line(db, line.resource_no)
+        return await attempt(Queue.PASSED)
 
 
 @retry_aborted

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
-from holdfast.bookings.errors import InLine, SeriesConflict, SeriesNotFound, SlotTaken
+from holdfast.bookings.errors import SeriesConflict, SeriesNotFound, SlotTaken
 from holdfast.bookings.rules import Booking, ByPeriod, Series, Wanted, Wish, World
-from holdfast.bookings.service.queueing import serve_line
+from holdfast.bookings.service.queueing import behind_the_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
 from holdfast.bookings.service.taking import (
     Queue,
@@ -137,17 +137,13 @@ async def book_series(
 
     Raises RoomNotFound, Invalid, SeriesConflict with every conflict.
     """
-    try:
-        return await _book(db, wanted=wanted, skip=skip, now=now, queue=queue, by=by, once=once)
-    except InLine as line:
-        # Those who stand in line came earlier.
-        await serve_line(db, line.resource_no)
-        return await _book(db, wanted=wanted, skip=skip, now=now, queue=Queue.PASSED, by=by, once=once)
+    attempt = partial(_book, db, wanted=wanted, skip=skip, now=now, by=by, once=once)
+    return await behind_the_line(db, attempt, queue=queue)
 
 
 @retry_aborted
 async def _book(
-    db: Database, *, wanted: NewSeries, skip: bool, now: datetime, queue: Queue, by: Caller, once: Once
+    db: Database, queue: Queue, *, wanted: NewSeries, skip: bool, now: datetime, by: Caller, once: Once
 ) -> BookedSeries:
     async with once.transaction(db) as session:
         times = await _times(session, wanted)
@@ -251,17 +247,12 @@ async def reschedule_series(
     Invalid where nothing is ahead.
     """
     move = partial(_reschedule, db, series_id=series_id, shift=shift, now=now, by=by, once=once)
-    try:
-        return await move(queue=queue)
-    except InLine as line:
-        # Those who stand in line came earlier.
-        await serve_line(db, line.resource_no)
-        return await move(queue=Queue.PASSED)
+    return await behind_the_line(db, move, queue=queue)
 
 
 @retry_aborted
 async def _reschedule(
-    db: Database, *, series_id: UUID, shift: Shift, now: datetime, queue: Queue, by: Caller, once: Once
+    db: Database, queue: Queue, *, series_id: UUID, shift: Shift, now: datetime, by: Caller, once: Once
 ) -> BookedSeries:
     async with once.transaction(db) as session:
         series = await _own_series(session, series_id, by=by)

@@ -61,7 +61,7 @@ class Occupancy:
         if not all(map(self.is_free, chosen)):
             msg = "a seat that is to be taken is not free"
             raise ValueError(msg)
-        for start, end in self._stretches(chosen, TAKEN):
+        for start, end in self._stretches(chosen):
             left, right = self._run_around(start, end)
             self._strike(left, right)
             self._places[start:end] = bytes([TAKEN]) * (end - start)
@@ -69,31 +69,17 @@ class Occupancy:
             self._list(end, right)
         self.free -= len(chosen)
 
-    def give_back(self, nos: Iterable[int]) -> None:
-        """These seats are free again. ValueError, and nothing is changed, where one is free or unknown."""
-        chosen = set(nos)
-        if any(no not in self.layout.places or self.is_free(no) for no in chosen):
-            msg = "a seat that is to be given back is not taken"
-            raise ValueError(msg)
-        for start, end in self._stretches(chosen, FREE):
-            left, right = self._run_around(start, end)
-            self._strike(left, start)
-            self._strike(end, right)
-            self._places[start:end] = bytes(end - start)
-            self._list(left, right)
-        self.free += len(chosen)
-
-    def _stretches(self, nos: Iterable[int], status: int) -> Iterator[tuple[int, int]]:
-        """Note the status of these seats, but leave the places in rows, `[start, end)` without a gap, to the caller."""
+    def _stretches(self, nos: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Note that these seats are taken, but leave the places in rows, `[start, end)` without a gap, to the caller."""
         found: list[int] = []
         alone = self.layout.spans[None][1]
         for no in nos:
             place, rank = self.layout.places[no]
-            self._by_rank[rank] = status
+            self._by_rank[rank] = TAKEN
             if place < alone:
                 found.append(place)
             else:
-                self._places[place] = FREE_ALONE if status == FREE else status
+                self._places[place] = TAKEN
         found.sort()
         begin = 0
         for index, place in enumerate(found, 1):
