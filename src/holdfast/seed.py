@@ -9,7 +9,7 @@ from holdfast.accounts.rules import User
 from holdfast.accounts.service import add_user
 from holdfast.adapters.conferencing import MockProvider
 from holdfast.bookings.rules import BySlotIds
-from holdfast.bookings.service import Door, NewBooking, Place, add_seats, book, close
+from holdfast.bookings.service import Context, NewBooking, Place, add_seats, book, close
 from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.errors import Conflict
 from holdfast.core.schedules import Window
@@ -197,7 +197,7 @@ async def _book_some(db: Database, room: Room, person: User, *, now: datetime, s
         request = NewBooking(person.id, BySlotIds((slot.id,)), title=f"{person.name}'s meeting")
         caller = Caller(person.id, "user")
         try:
-            await book(Door(db, MockProvider(), Together()), wanted=request, now=now, by=caller, once=_once())
+            await book(Context(db, MockProvider(), Together()), wanted=request, now=now, by=caller, once=_once())
         except Conflict:
             continue
         booked += 1

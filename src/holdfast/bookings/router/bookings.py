@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from holdfast.bookings import schemas, service
 from holdfast.bookings.errors import InLine
-from holdfast.bookings.router.door import door_of
+from holdfast.bookings.router.context import context_of
 from holdfast.bookings.rules import Booking, Ticket
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
@@ -112,13 +112,13 @@ async def _book(
     respond_async = _asks_for_async(prefer) and not wanted.wants_link
     shape = partial(_booked_or_waiting, applied=respond_async)
     answering = once.answering(shape)
-    door = door_of(state)
+    context = context_of(state)
     try:
-        booked: Booking | Ticket = await service.book(door, wanted=wanted, now=clock.now(), by=caller, once=answering)
+        booked: Booking | Ticket = await service.book(context, wanted=wanted, now=clock.now(), by=caller, once=answering)
     except InLine as line:
         patience = service.Patience(respond_async, request.is_disconnected)
         booked = await service.book_in_turn(
-            door, line=line.resource_no, wanted=wanted, by=caller, once=answering, patience=patience
+            context, line=line.resource_no, wanted=wanted, by=caller, once=answering, patience=patience
         )
     return send(shape(booked))
 
@@ -276,7 +276,7 @@ async def reschedule_booking(
 ) -> Response:
     """All or nothing: it has the new time, or keeps the old one. May overlap its own old time."""
     booking = await service.reschedule_booking(
-        door_of(state),
+        context_of(state),
         booking_id=booking_id,
         selection=body.selection(),
         now=clock.now(),

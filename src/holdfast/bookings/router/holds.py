@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from holdfast.bookings import schemas, service
-from holdfast.bookings.router.door import door_of
+from holdfast.bookings.router.context import context_of
 from holdfast.bookings.rules import Hold
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
@@ -36,7 +36,7 @@ def _created(hold: Hold) -> Answer:
 async def place_hold(body: schemas.NewHold, caller: UserCaller, state: StateDep, once: OnceDep) -> Response:
     """For users. Then POST /bookings with `holdToken`, before `expiresAt`. At most ten seats of an event, ten slots in all."""
     hold = await service.place_hold(
-        door_of(state), selection=body.selection(), now=clock.now(), by=caller, once=once.answering(_created)
+        context_of(state), selection=body.selection(), now=clock.now(), by=caller, once=once.answering(_created)
     )
     return send(_created(hold))
 

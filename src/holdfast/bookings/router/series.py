@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from holdfast.bookings import schemas, service
-from holdfast.bookings.router.door import door_of
+from holdfast.bookings.router.context import context_of
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
 from holdfast.web.access import UserCaller
@@ -43,7 +43,7 @@ async def create_series(body: schemas.NewSeries, caller: UserCaller, state: Stat
         wanted=_wanted(body),
         skip=body.onConflict == "skip",
         now=clock.now(),
-        queue=door_of(state).queue,
+        queue=context_of(state).queue,
         by=caller,
         once=once.answering(_created),
     )
@@ -113,7 +113,7 @@ async def reschedule_series(
         series_id=series_id,
         shift=service.Shift(body.from_, body.start, body.end),
         now=clock.now(),
-        queue=door_of(state).queue,
+        queue=context_of(state).queue,
         by=caller,
         once=once.answering(_shown),
     )

@@ -2,7 +2,7 @@
 
 from holdfast.bookings.service.booking import book
 from holdfast.bookings.service.closures import Place, close, list_closures, reopen
-from holdfast.bookings.service.door import Door, NewBooking
+from holdfast.bookings.service.context import Context, NewBooking
 from holdfast.bookings.service.ending import end_account
 from holdfast.bookings.service.giving_back import cancel_booking, change_booking, reschedule_booking
 from holdfast.bookings.service.holding import extend_hold, get_hold, list_holds, place_hold, release_hold
@@ -39,7 +39,7 @@ from holdfast.bookings.service.waitlist import (
 
 __all__ = [
     "BookedSeries",
-    "Door",
+    "Context",
     "NewBooking",
     "NewSeries",
     "Patience",

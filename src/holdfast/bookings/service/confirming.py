@@ -9,7 +9,7 @@ from holdfast.accounts.errors import UserNotFound
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import ConferenceServiceError, HoldExpired, HoldNotFound, HoldUsed
 from holdfast.bookings.rules import Booking, Hold, Wish
-from holdfast.bookings.service.door import NewBooking, check_user
+from holdfast.bookings.service.context import NewBooking, check_user
 from holdfast.bookings.service.travelling import check_at_a_look
 from holdfast.core import clock
 from holdfast.core.callers import Caller

@@ -11,7 +11,7 @@ from holdfast import claims, outbox
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import BookingCancelled, BookingNotFound, SlotTaken
 from holdfast.bookings.rules import Booking, Selection, Wish
-from holdfast.bookings.service.door import Door
+from holdfast.bookings.service.context import Context
 from holdfast.bookings.service.queueing import behind_the_line
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings
 from holdfast.bookings.service.taking import Queue, Taker, find_other, lock_line, promote
@@ -68,7 +68,7 @@ async def cancel_booking(
 
 
 async def reschedule_booking(
-    door: Door,
+    context: Context,
     *,
     booking_id: UUID,
     selection: Selection,
@@ -81,8 +81,10 @@ async def reschedule_booking(
 
     Raises what cancelling and booking raise, and BookingCancelled.
     """
-    move = partial(_reschedule, door.db, booking_id=booking_id, selection=selection, now=now, by=by, once=once, if_match=if_match)
-    return await behind_the_line(door.db, move, queue=door.queue)
+    move = partial(
+        _reschedule, context.db, booking_id=booking_id, selection=selection, now=now, by=by, once=once, if_match=if_match
+    )
+    return await behind_the_line(context.db, move, queue=context.queue)
 
 
 @retry_aborted

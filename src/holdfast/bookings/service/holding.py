@@ -9,7 +9,7 @@ from holdfast.bookings import queries
 from holdfast.bookings.errors import HoldExtended
 from holdfast.bookings.rules import Booking, Hold, Selection, Wish
 from holdfast.bookings.service.confirming import checked_hold, find_own_hold
-from holdfast.bookings.service.door import Door
+from holdfast.bookings.service.context import Context
 from holdfast.bookings.service.queueing import behind_the_line
 from holdfast.bookings.service.releasing import release_locked
 from holdfast.bookings.service.taking import Queue, Taker, promote
@@ -20,7 +20,7 @@ from holdfast.db.database import Database, retry_aborted
 from holdfast.idempotency import Once
 
 
-async def place_hold(door: Door, *, selection: Selection, now: datetime, by: Caller, once: Once) -> Hold:
+async def place_hold(context: Context, *, selection: Selection, now: datetime, by: Caller, once: Once) -> Hold:
     """Keep slots or seats for the caller, as long as the policy says. Refused for the same reasons as a booking.
 
     Raises TooManyHolds besides.
@@ -28,9 +28,9 @@ async def place_hold(door: Door, *, selection: Selection, now: datetime, by: Cal
     taker = Taker(Wish(by.own_id, selection, as_hold=True), by, origin="request")
 
     async def take(queue: Queue) -> Booking | Hold:
-        return await take_one(door, replace(taker, queue=queue), now=now, once=once)
+        return await take_one(context, replace(taker, queue=queue), now=now, once=once)
 
-    hold = await behind_the_line(door.db, take, queue=door.queue)
+    hold = await behind_the_line(context.db, take, queue=context.queue)
     assert isinstance(hold, Hold)  # noqa: S101 - asked for with an origin
     return hold
 

@@ -14,7 +14,7 @@ from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import ConferenceServiceError
 from holdfast.bookings.rules import Booking, Hold, Wish
 from holdfast.bookings.service.confirming import confirm, find_own_hold
-from holdfast.bookings.service.door import Door, NewBooking, check_user
+from holdfast.bookings.service.context import Context, NewBooking, check_user
 from holdfast.bookings.service.releasing import release_holds
 from holdfast.bookings.service.taking import Taker, lock, take_all
 from holdfast.bookings.service.travelling import refused_early
@@ -34,43 +34,43 @@ LINK_HOLD = timedelta(seconds=DEADLINE_SECONDS + 25)
 log = structlog.get_logger(__name__)
 
 
-async def finish_with_link(door: Door, *, wanted: NewBooking, hold: Hold, by: Caller, once: Once) -> Booking:
+async def finish_with_link(context: Context, *, wanted: NewBooking, hold: Hold, by: Caller, once: Once) -> Booking:
     """Ask the provider with nothing held open, then make a booking of the hold: no orphan state, whatever dies when."""
-    return await _ask_and_confirm(door, wanted=wanted, hold=hold, lapse_at=None, by=by, once=once)
+    return await _ask_and_confirm(context, wanted=wanted, hold=hold, lapse_at=None, by=by, once=once)
 
 
-async def book_held_with_link(door: Door, *, wanted: NewBooking, hold_id: UUID, by: Caller, once: Once) -> Booking:
+async def book_held_with_link(context: Context, *, wanted: NewBooking, hold_id: UUID, by: Caller, once: Once) -> Booking:
     """As `finish_with_link` for what the user holds already, which the user keeps where there is no link.
 
     Raises ConferenceServiceError and what `confirming.confirm` raises.
     """
-    hold = await _keep_for_link(door.db, wanted=wanted, hold_id=hold_id, by=by, once=once)
-    return await _ask_and_confirm(door, wanted=wanted, hold=hold, lapse_at=hold.expires_at, by=by, once=once)
+    hold = await _keep_for_link(context.db, wanted=wanted, hold_id=hold_id, by=by, once=once)
+    return await _ask_and_confirm(context, wanted=wanted, hold=hold, lapse_at=hold.expires_at, by=by, once=once)
 
 
 async def _ask_and_confirm(
-    door: Door, *, wanted: NewBooking, hold: Hold, lapse_at: datetime | None, by: Caller, once: Once
+    context: Context, *, wanted: NewBooking, hold: Hold, lapse_at: datetime | None, by: Caller, once: Once
 ) -> Booking:
     """`lapse_at`: when a user's own hold lapses where there is no link; one made for the link alone is released."""
     assert hold.start is not None  # noqa: S101 - a live hold has units
     try:
-        link = await _ask(door.conferencing, Meeting(hold.booking_id, wanted.title, hold.start, hold.end or hold.start))
+        link = await _ask(context.conferencing, Meeting(hold.booking_id, wanted.title, hold.start, hold.end or hold.start))
     except ConferenceServiceError:
-        await _give_up(door.db, hold, lapse_at=lapse_at, by=by, once=once)
+        await _give_up(context.db, hold, lapse_at=lapse_at, by=by, once=once)
         raise
     try:
-        return await confirm(door.db, wanted=wanted, hold_id=hold.id, link=link, by=by, once=once, resuming=True)
+        return await confirm(context.db, wanted=wanted, hold_id=hold.id, link=link, by=by, once=once, resuming=True)
     except Refusal:
-        await _give_up(door.db, hold, lapse_at=lapse_at, by=by, once=None)
+        await _give_up(context.db, hold, lapse_at=lapse_at, by=by, once=None)
         raise
 
 
 @retry_aborted
-async def hold_for_link(door: Door, *, wanted: NewBooking, now: datetime, by: Caller, once: Once) -> Hold:
+async def hold_for_link(context: Context, *, wanted: NewBooking, now: datetime, by: Caller, once: Once) -> Hold:
     """Hold the units for longer than the provider's deadline."""
     assert wanted.selection is not None  # noqa: S101 - a request names a selection or a hold
     wish = Wish(wanted.user_id, wanted.selection)
-    async with once.transaction(door.db) as session:
+    async with once.transaction(context.db) as session:
         await check_user(session, wanted.user_id, by=by)
         # After a crash or a failure the provider is asked with the same id, so that it makes no second link, and for the same
         # units where they are held still.
@@ -82,7 +82,7 @@ async def hold_for_link(door: Door, *, wanted: NewBooking, now: datetime, by: Ca
                 await _prolong(session, hold_id, until=await queries.clock_in(session) + LINK_HOLD)
                 await once.keep_booking(session, booking_id, busy_for=_BUSY)
                 return earlier
-        taker = Taker(wish, by, queue=door.queue, origin="conference", lasts=LINK_HOLD, booking_id=booking_id)
+        taker = Taker(wish, by, queue=context.queue, origin="conference", lasts=LINK_HOLD, booking_id=booking_id)
         refused = await refused_early(session, [taker], now=now)
         if refused:
             raise refused[taker.holder_id]

@@ -28,7 +28,7 @@ from holdfast.bookings.rules import (
     Ticket,
     Wish,
 )
-from holdfast.bookings.service.door import Door, NewBooking, check_user
+from holdfast.bookings.service.context import Context, NewBooking, check_user
 from holdfast.bookings.service.linking import LINK_HOLD, finish_with_link
 from holdfast.bookings.service.taking import Queue, Taker, lock, take_all
 from holdfast.core import clock, errors
@@ -66,29 +66,29 @@ class Patience:
 
 
 async def book_in_turn(
-    door: Door, *, line: int, wanted: NewBooking, by: Caller, once: Once, patience: Patience
+    context: Context, *, line: int, wanted: NewBooking, by: Caller, once: Once, patience: Patience
 ) -> Booking | Ticket:
     """Wait in a resource's line, then the same answers as `book`; the ticket where the wait is too long, or not wanted."""
-    ticket_id, is_new = await _claim(door.db, wanted, by=by, once=once)
+    ticket_id, is_new = await _claim(context.db, wanted, by=by, once=once)
     if is_new:
         request = _request_json(wanted, by)
 
         async def insert(members: list[tuple[UUID, UUID, dict[str, Any], timedelta | None]]) -> list[Exception | None]:
-            return await _insert(door.db, line, members)
+            return await _insert(context.db, line, members)
 
         member = (ticket_id, wanted.user_id, request, None if patience.respond_async else _HEARD)
         try:
-            await door.together.run(("tickets", line), member, insert)
+            await context.together.run(("tickets", line), member, insert)
         except Refusal as refusal:
-            return await _keep(door.db, refusal, once=once)
-    turn = asyncio.ensure_future(_turn(door, line, ticket_id))
+            return await _keep(context.db, refusal, once=once)
+    turn = asyncio.ensure_future(_turn(context, line, ticket_id))
     if patience.respond_async:
-        door.together.watch(turn)
-        return await _keep(door.db, await _find(door.db, ticket_id), once=once)
-    outcome = await _wait(door, turn, ticket_id, patience=patience)
+        context.together.watch(turn)
+        return await _keep(context.db, await _find(context.db, ticket_id), once=once)
+    outcome = await _wait(context, turn, ticket_id, patience=patience)
     if isinstance(outcome, Hold):
-        return await finish_with_link(door, wanted=wanted, hold=outcome, by=by, once=once)
-    return await _keep(door.db, outcome, once=once)
+        return await finish_with_link(context, wanted=wanted, hold=outcome, by=by, once=once)
+    return await _keep(context.db, outcome, once=once)
 
 
 @retry_aborted
@@ -117,24 +117,24 @@ async def _insert(
     return [None] * len(members)
 
 
-async def _turn(door: Door, line: int, ticket_id: UUID) -> Outcome:
+async def _turn(context: Context, line: int, ticket_id: UUID) -> Outcome:
     """What comes of a ticket. Those of one line who wait in this process are served together."""
 
     async def serve(members: list[UUID]) -> list[Outcome | Exception]:
         outcomes: dict[UUID, Outcome] = {}
         while missing := [member for member in members if member not in outcomes]:
-            served = await _serve_some(door.db, line)
+            served = await _serve_some(context.db, line)
             outcomes |= served
             if not served:
                 # Another process was quicker.
-                found = await queries.find_tickets(door.db, missing)
-                outcomes |= {one: await _outcome(door.db, found[one]) for one in missing if one in found}
+                found = await queries.find_tickets(context.db, missing)
+                outcomes |= {one: await _outcome(context.db, found[one]) for one in missing if one in found}
         return [outcomes[member] for member in members]
 
     ends = asyncio.get_running_loop().time() + _HEARD.total_seconds()
     while True:
         try:
-            return await door.together.run(("line", line), ticket_id, serve)
+            return await context.together.run(("line", line), ticket_id, serve)
         except Busy as busy:
             # The ticket stands in line still: a client that were told to try again would get it, and another.
             if asyncio.get_running_loop().time() >= ends:
@@ -144,19 +144,19 @@ async def _turn(door: Door, line: int, ticket_id: UUID) -> Outcome:
             return refusal
 
 
-async def _wait(door: Door, turn: asyncio.Future[Outcome], ticket_id: UUID, *, patience: Patience) -> Outcome:
+async def _wait(context: Context, turn: asyncio.Future[Outcome], ticket_id: UUID, *, patience: Patience) -> Outcome:
     """Wait for the turn; who goes away meanwhile loses the place, who has waited long enough is told where to look."""
     ends = asyncio.get_running_loop().time() + WAIT.total_seconds()
     while True:
         done, _ = await asyncio.wait({turn}, timeout=_LOOK)
         if done:
             return turn.result()
-        if await patience.gone() and await _cancel(door.db, ticket_id):
-            door.together.watch(turn)
-            return await _find(door.db, ticket_id)
+        if await patience.gone() and await _cancel(context.db, ticket_id):
+            context.together.watch(turn)
+            return await _find(context.db, ticket_id)
         if asyncio.get_running_loop().time() >= ends:
-            door.together.watch(turn)
-            return await _make_unhurried(door.db, ticket_id)
+            context.together.watch(turn)
+            return await _make_unhurried(context.db, ticket_id)
 
 
 @retry_aborted

@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.bookings import queries, rules
 from holdfast.bookings.rules import Booking, ByQuantity, BySeats, Hold, Wish, World
-from holdfast.bookings.service.door import Door, check_user
+from holdfast.bookings.service.context import Context, check_user
 from holdfast.bookings.service.taking import Given, Queue, Taker, check_line, lock, take_all
 from holdfast.core.errors import Refusal
 from holdfast.db.database import Database, retry_aborted
 from holdfast.idempotency import InProgress, Once, Replay
 
 
-async def take_one(door: Door, taker: Taker, *, now: datetime, once: Once) -> Booking | Hold:
+async def take_one(context: Context, taker: Taker, *, now: datetime, once: Once) -> Booking | Hold:
     """A booking, or a hold, together with whoever wants the same slots, or seats of the same event, at this moment.
 
     Each in a transaction of their own would queue for the one lock of what they want; all who wait in one transaction take
@@ -24,10 +24,10 @@ async def take_one(door: Door, taker: Taker, *, now: datetime, once: Once) -> Bo
     """
 
     async def run(members: list[Member]) -> list[Booking | Hold | Exception]:
-        return await _take_together(door.db, members)
+        return await _take_together(context.db, members)
 
     wanted = rules.reach([taker.wish.selection])
-    return await door.together.run((wanted.key, taker.queue), Member(taker, once, now), run)
+    return await context.together.run((wanted.key, taker.queue), Member(taker, once, now), run)
 
 
 @dataclass(frozen=True, slots=True)

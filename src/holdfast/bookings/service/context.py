@@ -28,7 +28,7 @@ class NewBooking:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Context:
     """What the use cases of booking work with: the database, the provider of links, who travels together, and lines.
 
     `queue_for_all`: every resource has a fair queue, whatever its policy says (HOLDFAST_FAIR_QUEUE).

@@ -1,10 +1,10 @@
 """What the use cases of taking get out of a process's state."""
 
-from holdfast.bookings.service import Door
+from holdfast.bookings.service import Context
 from holdfast.web.state import State
 
 
-def door_of(state: State) -> Door:
+def context_of(state: State) -> Context:
     """Database, provider of links, and who travels together."""
     queue_for_all = state.settings.fair_queue == "all"
-    return Door(state.db, state.conferencing, state.together, queue_for_all)
+    return Context(state.db, state.conferencing, state.together, queue_for_all)
