@@ -8,13 +8,17 @@ from holdfast.core.errors import Unauthenticated
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified caller. `request_id` and `address` (the peer's IP address) are None outside of HTTP."""
+    """A verified caller. `request_id` and `address` (the peer's IP address) are None outside of HTTP.
+
+    `key_id` is the API key that a program came with in its owner's name, None for people who logged in.
+    """
 
     user_id: UUID | None
     role: str
     session_id: UUID | None = None
     request_id: str | None = None
     address: str | None = None
+    key_id: UUID | None = None
 
     @property
     def is_admin(self) -> bool:

@@ -1,5 +1,6 @@
 """Every setting, read once in the wiring and handed down; nothing else reads the environment."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 #: The secret of a service that was told none: good for a demo on loopback, refused in production.
 DEVELOPMENT_SECRET = "holdfast-development-secret-never-use-it-in-production"  # noqa: S105 - well known on purpose
 _MIN_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key of the hash's length or longer
+_WEB_ADDRESS = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
 _WELL_KNOWN = ("secret", "changeme", "change-me", "password", "holdfast", "development", "example", "0123456789")
 
 
@@ -67,12 +69,35 @@ class Settings(BaseSettings):
     worker: Literal["inside", "apart"] = Field(
         "inside", description="Whether serving processes run the worker, or `holdfast worker` does apart."
     )
+    public_url: str | None = Field(
+        None, description="Where people reach the service, for links in mails and feeds; unset: http://HOST:PORT."
+    )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server: `smtp://user:password@host:587` (STARTTLS where offered), `smtps://...:465` (TLS). Unset: a "
+        "development mailbox.",
+    )
+    mail_from: str = Field("Holdfast <holdfast@localhost>", description="Sender of the mails.")
+    webhook_loopback: bool = Field(
+        default=False, description="Whether webhooks may go to loopback addresses: for development, refused in production."
+    )
+    listen_url: SecretStr | None = Field(
+        None, description="Direct address of the database for LISTEN, where DATABASE_URL is a PgBouncer's in transaction mode."
+    )
+    cors_origins: str = Field("", description="Exact origins of web pages that may call the API, separated by commas.")
+    rate_limit: str = Field("off", description="Requests per user, API key and address: `off`, or like `600/minute`.")
+    trusted_proxies: str = Field(
+        "", description="Addresses and networks, separated by commas, whose X-Forwarded-For and -Proto are believed."
+    )
+    traces_url: str | None = Field(
+        None, description="OpenTelemetry collector (OTLP over HTTP, like http://127.0.0.1:4318); unset: no traces."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="`text`, `json`, or `auto`: JSON in production, text in development."
     )
 
-    @field_validator("database_url")
+    @field_validator("database_url", "listen_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
@@ -83,7 +108,50 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return SecretStr(f"postgresql://{rest}")
 
-    @field_validator("login_limit")
+    @field_validator("public_url", "traces_url", "smtp_url", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("public_url", "traces_url")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not _WEB_ADDRESS.fullmatch(value):
+            msg = "must look like https://host or http://host:port"
+            raise ValueError(msg)
+        return None if value is None else value.rstrip("/")
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("smtp://", "smtps://")):
+            msg = "must look like smtp://user:password@host:587 or smtps://user:password@host:465"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in filter(None, (part.strip() for part in value.split(","))):
+            if not _WEB_ADDRESS.fullmatch(origin) or origin.count("/") != 2:  # noqa: PLR2004 - scheme://host, no path
+                msg = "must be exact origins like https://booking.example, separated by commas (no path, no *)"
+                raise ValueError(msg)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        import ipaddress
+
+        for network in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                msg = "must be addresses or networks like 10.0.0.0/8, separated by commas"
+                raise ValueError(msg) from error
+        return value
+
+    @field_validator("login_limit", "rate_limit")
     @classmethod
     def _is_limit(cls, value: str) -> str:
         from limits import parse
@@ -114,6 +182,9 @@ class Settings(BaseSettings):
                 "HOLDFAST_JWT_SECRET is missing or well known, which production refuses. Make one with: "
                 "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
             )
+            raise ValueError(msg)
+        if self.env is Environment.PRODUCTION and self.webhook_loopback:
+            msg = "HOLDFAST_WEBHOOK_LOOPBACK is for development: a webhook could reach what listens on this machine"
             raise ValueError(msg)
         if self.conference_provider == "http" and not self.conference_url:
             msg = "HOLDFAST_CONFERENCE_URL is needed with HOLDFAST_CONFERENCE_PROVIDER=http"

@@ -1,5 +1,19 @@
-"""What must follow a change, written with the change (design section 3). The relay that reads it is the worker's."""
+"""What must follow a change, written with the change (design section 3), numbered by the relay, and kept: the audit log."""
 
+from holdfast.outbox.reading import StoredMessage, newest_number, number_of, read_after
+from holdfast.outbox.relay import CHANNEL, Follower, lag_seconds, relay
 from holdfast.outbox.service import Message, enqueue, enqueue_all
 
-__all__ = ["Message", "enqueue", "enqueue_all"]
+__all__ = [
+    "CHANNEL",
+    "Follower",
+    "Message",
+    "StoredMessage",
+    "enqueue",
+    "enqueue_all",
+    "lag_seconds",
+    "newest_number",
+    "number_of",
+    "read_after",
+    "relay",
+]

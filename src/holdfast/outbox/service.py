@@ -8,15 +8,19 @@ from uuid import UUID
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from holdfast.core import tracing
 from holdfast.core.callers import Caller
 from holdfast.core.ids import new_id
 from holdfast.db.database import fetch_in
 
 _INSERT = """
-INSERT INTO outbox (id, type, subject_id, actor_id, actor_role, request_id, address, before, after)
-SELECT m.id, m.type, m.subject_id, m.actor_id, m.actor_role, m.request_id, m.address, m.before::jsonb, m.after::jsonb
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-  WITH ORDINALITY AS m(id, type, subject_id, actor_id, actor_role, request_id, address, before, after, position)
+INSERT INTO outbox (id, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, before, after, trace)
+SELECT m.id, m.type, m.subject_id, m.actor_id, m.actor_role, m.actor_key_id, m.request_id, m.address,
+  m.before::jsonb, m.after::jsonb, $11
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[], $9::text[],
+    $10::text[])
+  WITH ORDINALITY
+  AS m(id, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, before, after, position)
 ORDER BY m.position"""
 
 
@@ -46,10 +50,12 @@ async def enqueue_all(session: AsyncSession, messages: Sequence[Message]) -> Non
         [message.subject_id for message in messages],
         [message.by.user_id for message in messages],
         [message.by.role for message in messages],
+        [message.by.key_id for message in messages],
         [message.by.request_id for message in messages],
         [message.by.address for message in messages],
         [_text(message.before) for message in messages],
         [_text(message.after) for message in messages],
+        tracing.current(),
     )
 
 

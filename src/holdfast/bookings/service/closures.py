@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -98,11 +99,16 @@ async def close(
         )
         unit = Unit(resource.no, start, end, closure.id)
         await claims.take(session, [(unit, Holder(HolderKind.CLOSURE, closure.id))], refusal=ClosureOverlap)
-        await outbox.enqueue(session, "closure.created", closure.id, by=by, after=closure.as_json())
+        await outbox.enqueue(session, "closure.created", closure.id, by=by, after=_told(closure, resource))
         # What reached beyond the closure is free now.
         await promote(session, freed, now=now)
         await once.keep(session, closure)
     return closure
+
+
+def _told(closure: Closure, owner: Owner) -> dict[str, Any]:
+    """What the outbox says of it: the path, which names the resource, is not there."""
+    return {**closure.as_json(), f"{owner.kind}Id": str(owner.id)}
 
 
 async def _lock_with_bookings(
@@ -151,6 +157,6 @@ async def reopen(db: Database, *, place: Place, closure_id: UUID, now: datetime,
             raise ClosureNotFound
         await claims.release(session, HolderKind.CLOSURE, [closure_id])
         await queries.delete_closure(session, closure_id)
-        await outbox.enqueue(session, "closure.deleted", closure_id, by=by, before=closure.as_json())
+        await outbox.enqueue(session, "closure.deleted", closure_id, by=by, before=_told(closure, owner))
         await promote(session, [owner.no], now=now)
         await once.keep(session, None)

@@ -1,9 +1,10 @@
-"""Users, their sessions (one per log-in) and the refresh tokens of a session."""
+"""Users, their sessions (one per log-in), the refresh tokens of a session, and other secrets that open a door."""
 
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.db.models.base import Base
@@ -59,3 +60,49 @@ class RefreshToken(Base):
     session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"))
     created_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class ApiKey(Base):
+    """A key that a program comes with instead of a log-in. Only its hash is kept; it never may more than its owner."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("scopes <@ ARRAY['read', 'write'] AND cardinality(scopes) > 0", name="scopes_are_known"),
+        Index("api_keys_of_a_user", "user_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class PasswordReset(Base):
+    """The hash of a token that was mailed to a user who forgot the password: good once, until `expires_at`."""
+
+    __tablename__ = "password_resets"
+    __table_args__ = (Index("password_resets_user_id_idx", "user_id"),)
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class StreamTicket(Base):
+    """The hash of a ticket that opens one stream, for browsers, which cannot send a header there. Deleted when it is used."""
+
+    __tablename__ = "stream_tickets"
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    role: Mapped[str]
+    session_id: Mapped[UUID | None]
+    # When the token that it was made with ends, and with it the stream.
+    token_expires_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]

@@ -22,6 +22,11 @@ class Booking(Base):
         CheckConstraint("start_at < end_at", name="begin_before_they_end"),
         Index("bookings_of_a_user", "user_id", "start_at", "id"),
         Index("bookings_newest_first", "created_at", "id"),
+        Index(
+            "bookings_to_remind_of",
+            "start_at",
+            postgresql_where=text("status = 'active' AND reminded_of IS DISTINCT FROM start_at"),
+        ),
         Index("bookings_of_a_series", "series_id", "start_at", postgresql_where=text("series_id IS NOT NULL")),
     )
 
@@ -39,6 +44,8 @@ class Booking(Base):
     version: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled_at: Mapped[datetime | None]
+    # The start that the user was reminded of: another start is reminded of again.
+    reminded_of: Mapped[datetime | None]
 
 
 class BookingUnit(Base):
