@@ -87,7 +87,7 @@ imports: $(VENV)/dev
 compose-check: $(VENV)/dev
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
-	@$(BIN)/yamllint --strict docker-compose.yml .github/workflows/ci.yml
+	@$(BIN)/yamllint --strict docker-compose.yml .github/workflows/ci.yml ops
 
 # The crash tests want the machine for themselves, so they run after the others.
 test: $(VENV)/dev ## All tests, on a private throw-away PostgreSQL
@@ -137,9 +137,9 @@ openapi: $(VENV)/run ## Write the OpenAPI document to docs/openapi.json
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 requirements: $(VENV)/made ## Pin dependencies anew (hashes only: no download addresses)
 	@$(PIP) --quiet uv
-	@$(COMPILE) $(ARGS) pyproject.toml --extra embedded --group dev -o requirements/dev.txt
-	@$(COMPILE) -c requirements/dev.txt pyproject.toml --extra embedded -o requirements/run.txt
-	@$(COMPILE) -c requirements/dev.txt pyproject.toml -o requirements/service.txt
+	@$(COMPILE) $(ARGS) pyproject.toml --extra embedded --extra traces --group dev -o requirements/dev.txt
+	@$(COMPILE) -c requirements/dev.txt pyproject.toml --extra embedded --extra traces -o requirements/run.txt
+	@$(COMPILE) -c requirements/dev.txt pyproject.toml --extra traces -o requirements/service.txt
 	@printf 'hatchling==1.28.0\neditables~=0.3\n' | $(COMPILE) - -o requirements/build.txt
 	@echo "Pinned. Look at the difference, then: make test"
 

@@ -18,6 +18,7 @@ CREATE TABLE jobs (
   state TEXT DEFAULT 'waiting' NOT NULL,
   attempt BIGINT DEFAULT '0' NOT NULL,
   failures BIGINT DEFAULT '0' NOT NULL,
+  again BOOLEAN DEFAULT false NOT NULL,
   run_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
   leased_until TIMESTAMP WITH TIME ZONE,
   error TEXT,
@@ -103,8 +104,10 @@ CREATE TABLE webhooks (
   created_by UUID,
   version BIGINT DEFAULT '1' NOT NULL,
   created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  deleted_at TIMESTAMP WITH TIME ZONE,
   CONSTRAINT webhooks_pkey PRIMARY KEY (id),
   CONSTRAINT webhooks_say_why_only_when_disabled CHECK (NOT enabled OR disabled_reason IS NULL),
+  CONSTRAINT webhooks_are_disabled_when_deleted CHECK (NOT enabled OR deleted_at IS NULL),
   CONSTRAINT webhooks_created_by_fkey FOREIGN KEY(created_by) REFERENCES users (id)
 )
 """,
@@ -121,6 +124,7 @@ CREATE TABLE webhook_deliveries (
   trace TEXT,
   status TEXT DEFAULT 'pending' NOT NULL,
   attempts BIGINT DEFAULT '0' NOT NULL,
+  failures BIGINT DEFAULT '0' NOT NULL,
   last_attempt_at TIMESTAMP WITH TIME ZONE,
   next_attempt_at TIMESTAMP WITH TIME ZONE,
   response_status SMALLINT,
@@ -135,7 +139,7 @@ CREATE TABLE webhook_deliveries (
 )
 """,
     "CREATE INDEX webhook_deliveries_ended_at_idx ON webhook_deliveries (ended_at) WHERE ended_at IS NOT NULL",
-    "CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (webhook_id, subject_id, number) WHERE status = 'pending'",
+    "CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (webhook_id, subject_id, number, id) WHERE status = 'pending'",
     "CREATE INDEX webhook_deliveries_newest_first ON webhook_deliveries (webhook_id, created_at, id)",
     "CREATE UNIQUE INDEX webhook_deliveries_once_per_message ON webhook_deliveries (webhook_id, message_id)",
     """
@@ -171,6 +175,14 @@ _CHANGES = (
 UPDATE outbox SET number = n.number
 FROM (SELECT id, row_number() OVER (ORDER BY occurred_at, id) AS number FROM outbox) n WHERE outbox.id = n.id
 """,
+    """
+CREATE INDEX claims_of_bookings_by_time ON claims (lower(during)) INCLUDE (during, resource_no)
+WHERE booking_id IS NOT NULL AND seat_no = 0
+""",
+    "CREATE INDEX outbox_of_a_key ON outbox (actor_key_id, occurred_at) WHERE actor_key_id IS NOT NULL",
+    "CREATE INDEX outbox_of_a_request ON outbox (request_id) WHERE request_id IS NOT NULL",
+    "CREATE INDEX outbox_of_a_type ON outbox (type, occurred_at, id)",
+    "CREATE INDEX outbox_of_an_actor ON outbox (actor_id, occurred_at)",
     "ALTER TABLE bookings ADD COLUMN reminded_of TIMESTAMP WITH TIME ZONE",
     "CREATE INDEX bookings_to_remind_of ON bookings (start_at) WHERE status = 'active' AND reminded_of IS DISTINCT FROM start_at",
     """
@@ -195,18 +207,26 @@ _UNDO = (
     "DROP FUNCTION outbox_refuses()",
     "DROP INDEX bookings_to_remind_of",
     "ALTER TABLE bookings DROP COLUMN reminded_of",
+    "DROP INDEX outbox_of_an_actor",
+    "DROP INDEX outbox_of_a_type",
+    "DROP INDEX outbox_of_a_request",
+    "DROP INDEX outbox_of_a_key",
+    "DROP INDEX claims_of_bookings_by_time",
     "ALTER TABLE outbox DROP COLUMN trace, DROP COLUMN actor_key_id",
 )
 
 
 def upgrade() -> None:
     """Make the new tables, then widen the old ones."""
+    # In the order in which a booking locks them: the other way round is a deadlock with each that is being made.
+    op.execute("LOCK TABLE bookings, outbox IN ACCESS EXCLUSIVE MODE")
     for statement in (*_TABLES, *_CHANGES):
         op.execute(statement)
 
 
 def downgrade() -> None:
     """Back to an outbox that nobody reads."""
+    op.execute("LOCK TABLE resources, users, bookings, outbox IN ACCESS EXCLUSIVE MODE")
     for statement in _UNDO:
         op.execute(statement)
     for table in (

@@ -7,15 +7,17 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 
 from holdfast.adapters.conferencing import ProviderUnknown
-from holdfast.core import clock
+from holdfast.adapters.mail import MailerUnknown
+from holdfast.core import clock, metrics
 from holdfast.core.errors import Busy, Refusal
 from holdfast.core.settings import Settings, SettingsError, load_settings
 from holdfast.db import migrations
@@ -40,7 +42,7 @@ def main() -> None:
     """The entry point: every expected failure is one sentence on standard error and exit code 1."""
     try:
         app()
-    except (SettingsError, EmbeddedPostgresError, ProviderUnknown) as error:
+    except (SettingsError, EmbeddedPostgresError, ProviderUnknown, MailerUnknown) as error:
         _fail(str(error))
     except Busy:
         _fail("The database is out of reach or busy: check HOLDFAST_DATABASE_URL and that PostgreSQL runs, then try again.")
@@ -71,11 +73,11 @@ def _database_url(settings: Settings) -> Iterator[str]:
         yield server.ensure_database(_DATABASE)
 
 
-def _run(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+def _run(url: str, work: Callable[[Database], Awaitable[T]], *, pool_size: int = 2) -> T:
     """Run one piece of work on a database of its own."""
 
     async def opened() -> T:
-        db = Database(url, pool_size=2)
+        db = Database(url, pool_size=pool_size)
         try:
             return await work(db)
         finally:
@@ -109,6 +111,7 @@ def serve(
     """Serve the API; without HOLDFAST_DATABASE_URL, with a PostgreSQL of its own in HOLDFAST_DATA_DIR."""
     given = {"host": host, "port": port, "workers": workers}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    _share_metrics(settings)
     # A polite end, also out of the start: embedded PostgreSQL is stopped, not orphaned.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _interrupt)
@@ -128,16 +131,38 @@ def serve(
 def worker() -> None:
     """Run the worker apart from the service (set HOLDFAST_WORKER=apart for that); several may run beside each other."""
     settings = load_settings()
-    from holdfast.worker import work
+    from holdfast.core import tracing
+    from holdfast.core.logging import configure_logging
+    from holdfast.worker import POOL_SIZE, Worker
 
+    configure_logging(settings)
+    _share_metrics(settings)
+    if settings.traces_url is not None:
+        tracing.start(settings.traces_url)
     signal.signal(signal.SIGTERM, _interrupt)
+
+    async def until_told(db: Database) -> None:
+        working = asyncio.create_task(Worker(db, settings).run())
+        # A polite end: what is under way is waited for, or given back.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
+        with suppress(asyncio.CancelledError):
+            await working
+
     try:
         with _database_url(settings) as url:
-            console.print("The worker runs: lapsed offers go to the next in line. Ctrl-C stops it.")
-            _run(url, work)
+            console.print("The worker runs: offers, reminders, mails, webhooks. Ctrl-C stops it.")
+            _run(url, until_told, pool_size=POOL_SIZE)
     except KeyboardInterrupt:
         pass
+    finally:
+        tracing.stop()
     console.print("Stopped.")
+
+
+def _share_metrics(settings: Settings) -> None:
+    """Before anything is counted: which the first connection to the database is."""
+    if settings.metrics_dir is not None:
+        metrics.share(settings.metrics_dir)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
@@ -175,7 +200,7 @@ def _serve(settings: Settings, url: str, listening: socket.socket, *, demo: bool
                 ready()
 
     # Worker processes read the settings again: from the environment.
-    os.environ["HOLDFAST_DATABASE_URL"] = url
+    os.environ |= {"HOLDFAST_DATABASE_URL": url, "HOLDFAST_HOST": settings.host, "HOLDFAST_PORT": str(port)}
     config = uvicorn.Config(
         "holdfast.main:make_app",
         factory=True,
@@ -197,7 +222,10 @@ def _serve(settings: Settings, url: str, listening: socket.socket, *, demo: bool
     from uvicorn.supervisors import Multiprocess
 
     ready()
-    Multiprocess(config, sockets=[listening]).run()
+    # Whichever process a scrape reaches tells of all of them.
+    with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
+        os.environ["HOLDFAST_METRICS_DIR"] = str(settings.metrics_dir or folder)
+        Multiprocess(config, sockets=[listening]).run()
 
 
 def _say_where(settings: Settings, address: str, *, demo: bool, seeded: bool) -> None:

@@ -8,7 +8,8 @@ from typing import Literal
 from holdfast.adapters.conferencing import ProviderUnknown, make_provider
 from holdfast.core.settings import DEVELOPMENT_SECRET, Settings
 from holdfast.db import migrations
-from holdfast.db.database import Database
+from holdfast.db.database import SERVER_SETTINGS, Database
+from holdfast.worker import POOL_SIZE as WORKER_POOL_SIZE
 
 _OLDEST = 15
 _MAX_SKEW_SECONDS = 2.0
@@ -17,7 +18,11 @@ SELECT current_setting('server_version_num')::int / 10000 AS major, current_sett
        current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('max_connections')::int AS max_connections,
-       pg_is_in_recovery() AS standby, clock_timestamp() AS now"""
+       pg_is_in_recovery() AS standby, clock_timestamp() AS now,
+       (SELECT array_agg(w.name) FROM unnest($1::text[], $2::text[]) AS w(name, wanted)
+        WHERE current_setting(w.name) IS DISTINCT FROM w.wanted) AS not_in_force"""
+#: What `Database` asks for when it connects; a pooler in between may have dropped it.
+_LIMITS = {name: SERVER_SETTINGS[name] for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def _settings(settings: Settings) -> list[Finding]:
 
 async def _database(db: Database, settings: Settings, now: Callable[[], datetime]) -> list[Finding]:
     before = now()
-    (row,) = await db.fetch(_LOOK)
+    (row,) = await db.fetch(_LOOK, list(_LIMITS), list(_LIMITS.values()))
     after = now()
     found = [
         Finding("ok", f"PostgreSQL {row['major']}")
@@ -67,6 +72,15 @@ async def _database(db: Database, settings: Settings, now: Callable[[], datetime
         else Finding("fail", f"{name} is {row[name]}: a crash loses acknowledged bookings", f"set {name} = on")
         for name in ("fsync", "full_page_writes")
     ]
+    found.append(
+        Finding(
+            "fail",
+            f"limits on waits are not in force: {', '.join(row['not_in_force'])}",
+            "behind PgBouncer, set them in connect_query (ops/pgbouncer/pgbouncer.ini)",
+        )
+        if row["not_in_force"]
+        else Finding("ok", "limits on waits are in force")
+    )
     commit = row["synchronous_commit"]
     found.append(
         Finding("fail", "synchronous_commit is off: a crash loses acknowledged bookings", "set synchronous_commit = on")
@@ -75,7 +89,8 @@ async def _database(db: Database, settings: Settings, now: Callable[[], datetime
     )
     if row["standby"]:
         found.append(Finding("fail", "this is a standby: nothing can be booked", "point HOLDFAST_DATABASE_URL at the primary"))
-    needed = settings.pool_size * settings.workers
+    # One more each for LISTEN.
+    needed = (settings.pool_size + 1 + (WORKER_POOL_SIZE if settings.worker == "inside" else 0)) * settings.workers
     if needed > row["max_connections"] - 10:
         found.append(
             Finding(

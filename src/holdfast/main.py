@@ -2,8 +2,11 @@
 
 import asyncio
 import gc
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -12,19 +15,25 @@ from fastapi import FastAPI
 
 from holdfast import __version__, api, page
 from holdfast.adapters.conferencing import ConferenceProvider, make_provider
+from holdfast.core import metrics, tracing
 from holdfast.core.errors import Busy
 from holdfast.core.logging import configure_logging
 from holdfast.core.security import AccessTokens, Passwords, RefreshTokens
 from holdfast.core.settings import Settings, load_settings
 from holdfast.core.together import Together
 from holdfast.db.database import Database
+from holdfast.streams import Hub
+from holdfast.web import open_door
 from holdfast.web.errors import install_error_handlers
 from holdfast.web.login_limit import LoginLimit
-from holdfast.web.middleware import Edge, sane_request_id
+from holdfast.web.metrics import RequestMetrics
+from holdfast.web.middleware import sane_request_id
 from holdfast.web.openapi import install_openapi
 from holdfast.web.revocations import Revocations
 from holdfast.web.state import State
-from holdfast.worker import work
+from holdfast.web.tracing import RequestSpans
+from holdfast.worker import POOL_SIZE as WORKER_POOL_SIZE
+from holdfast.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -75,9 +84,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     except Busy:
         # Not an end: requests are answered 503 until the database is there.
         log.warning("database.out_of_reach", hint="check HOLDFAST_DATABASE_URL; requests are answered 503 until then")
-    loops = [asyncio.create_task(state.revocations.run())]
+    hub: Hub = app.state.hub
+    loops = [asyncio.create_task(state.revocations.run()), asyncio.create_task(hub.run())]
+    own: list[Database] = []
     if state.settings.worker == "inside":
-        loops.append(asyncio.create_task(work(state.db)))
+        # Connections of its own: jobs must not take those that requests wait for.
+        own.append(Database(state.db.url, pool_size=WORKER_POOL_SIZE))
+        loops.append(asyncio.create_task(Worker(own[0], state.settings).run()))
+    _close_streams_first(hub)
     # What lives until the end need not be looked at by the collector: p99 falls to a half.
     gc.collect()
     gc.freeze()
@@ -92,7 +106,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.together.close()
         await state.conferencing.close()
         state.passwords.close()
-        await state.db.close()
+        for db in (*own, state.db):
+            await db.close()
+        # The last spans; it waits for the collector, some seconds at most.
+        await asyncio.to_thread(tracing.stop)
+
+
+def _close_streams_first(hub: Hub) -> None:
+    """At SIGTERM and SIGINT part with the streams, before the server waits for its connections to end: they never do.
+
+    The server's own handlers are set by then, and are called after ours. Only the main thread may set any.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def close(caught: int, frame: FrameType | None, before: Any = before) -> None:
+            loop.call_soon_threadsafe(hub.close)
+            if callable(before):
+                before(caught, frame)
+
+        signal.signal(number, close)
 
 
 def build_app(state: State) -> FastAPI:
@@ -106,6 +142,8 @@ def build_app(state: State) -> FastAPI:
         # An unknown address is 404 like any other, not a redirect made out of the Host header.
         redirect_slashes=False,
         lifespan=_lifespan,
+        # The framework's own would put paths, queries and the words of errors into spans and logs (core/tracing.py).
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
         openapi_tags=[
             {"name": "accounts", "description": "Users, log-in, tokens."},
             {"name": "rooms", "description": "What there is to book, when it is open, which slots it has."},
@@ -115,17 +153,30 @@ def build_app(state: State) -> FastAPI:
             {"name": "series", "description": "Bookings that repeat."},
             {"name": "holds", "description": "Keeping something for a while before booking it."},
             {"name": "waitlist", "description": "Waiting for what is taken."},
+            {"name": "streams", "description": "What happens, while it happens."},
+            {"name": "webhooks", "description": "What happens, sent to other systems."},
+            {"name": "calendars", "description": "Feeds and files for calendar programs."},
+            {"name": "reports", "description": "Looking back: figures, exports, the audit log."},
             {"name": "operations", "description": "How the service is."},
         ],
     )
     app.state.holdfast = state
+    listen_url = state.settings.listen_url
+    app.state.hub = Hub(
+        state.db,
+        listen_url=listen_url.get_secret_value() if listen_url is not None else state.db.url,
+        is_out=state.revocations.is_out,
+    )
     for router in api.ROUTERS:
         app.include_router(router)
     page.mount(app)
     install_error_handlers(app)
     install_openapi(app, description=_DESCRIPTION)
-    app.add_middleware(Edge)
+    open_door.install(app, state.settings, state)
+    if tracing.enabled():
+        app.add_middleware(RequestSpans)
     app.add_middleware(CorrelationIdMiddleware, validator=sane_request_id)
+    app.add_middleware(RequestMetrics)
     return app
 
 
@@ -133,4 +184,8 @@ def make_app() -> FastAPI:
     """An application from the environment's settings: what a server process starts."""
     settings = load_settings()
     configure_logging(settings)
+    if settings.metrics_dir is not None:
+        metrics.share(settings.metrics_dir)
+    if settings.traces_url is not None:
+        tracing.start(settings.traces_url)
     return build_app(build_state(settings))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from holdfast import outbox
 from holdfast.accounts.errors import EmailTaken
 from holdfast.accounts.rules import User
 from holdfast.accounts.service import add_user
@@ -147,6 +148,9 @@ async def seed(db: Database, *, now: datetime, told: Callable[[str], None], bcry
     told("1 host")
     await _sell_seats(db, now=now)
     told("2 events")
+    # Nobody is written to about what only seems to have happened.
+    while await outbox.relay(db, ()):
+        pass
     return True
 
 

@@ -58,3 +58,30 @@ class OwnAccount(Conflict):
 
     code = "OWN_ACCOUNT"
     message = "You cannot suspend yourself or change your own role: another admin must do it."
+
+
+class ResetTokenInvalid(Invalid):
+    """Never made, used, over, replaced by a newer one, or its user is gone or suspended: all alike."""
+
+    code = "RESET_TOKEN_INVALID"
+    message = "This token is not valid any more: ask for a new mail with POST /auth/password-reset."
+
+
+class ApiKeyNotFound(NotFound):
+    """No such key, or not the caller's own: whether others have one is nobody's business."""
+
+    code = "API_KEY_NOT_FOUND"
+    message = "You have no such API key."
+
+
+class ExpiryInPast(Invalid):
+    """The key would be over before it is made."""
+
+    message = "expiresAt must be in the future."
+
+
+class TooManyApiKeys(Conflict):
+    """The user has as many keys as one may have."""
+
+    code = "TOO_MANY_API_KEYS"
+    message = "You have too many API keys: delete those that you do not need."

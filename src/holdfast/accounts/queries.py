@@ -1,14 +1,14 @@
-"""Users, sessions and refresh tokens in SQL."""
+"""Users, sessions, tokens and API keys in SQL."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from holdfast.accounts.rules import User
+from holdfast.accounts.rules import ApiKey, User
 from holdfast.db import models
 from holdfast.db.database import AnyRow, AnySelect
 
@@ -221,3 +221,101 @@ async def session_of_token(session: AsyncSession, token_hash: bytes) -> tuple[UU
         )
     ).first()
     return None if row is None else (row[0], row[1])
+
+
+_KEY_COLUMNS = (
+    models.ApiKey.id,
+    models.ApiKey.name,
+    models.ApiKey.scopes,
+    models.ApiKey.created_at,
+    models.ApiKey.expires_at,
+    models.ApiKey.last_used_at,
+)
+
+
+def _key(row: AnyRow) -> ApiKey:
+    return ApiKey(row.id, row.name, tuple(row.scopes), row.created_at, row.expires_at, row.last_used_at)
+
+
+async def insert_api_key(session: AsyncSession, **values: object) -> ApiKey:
+    """A new key, by its secret's hash."""
+    return _key((await session.execute(insert(models.ApiKey).values(**values).returning(*_KEY_COLUMNS))).one())
+
+
+async def count_api_keys(session: AsyncSession, user_id: UUID) -> int:
+    """How many keys a user has, expired ones included."""
+    return await session.scalar(select(func.count()).select_from(models.ApiKey).where(models.ApiKey.user_id == user_id)) or 0
+
+
+async def list_api_keys(session: AsyncSession, user_id: UUID) -> list[ApiKey]:
+    """All keys of a user, newest first."""
+    rows = await session.execute(
+        select(*_KEY_COLUMNS)
+        .where(models.ApiKey.user_id == user_id)
+        .order_by(models.ApiKey.created_at.desc(), models.ApiKey.id.desc())
+    )
+    return [_key(row) for row in rows]
+
+
+async def find_api_key(session: AsyncSession, user_id: UUID, key_id: UUID) -> ApiKey | None:
+    """A key of a user's own."""
+    row = (
+        await session.execute(
+            select(*_KEY_COLUMNS).where(models.ApiKey.user_id == user_id, models.ApiKey.id == key_id),
+        )
+    ).first()
+    return None if row is None else _key(row)
+
+
+async def delete_api_key(session: AsyncSession, user_id: UUID, key_id: UUID) -> ApiKey | None:
+    """Delete a key of a user's own; returns what it was."""
+    row = (
+        await session.execute(
+            delete(models.ApiKey).where(models.ApiKey.user_id == user_id, models.ApiKey.id == key_id).returning(*_KEY_COLUMNS)
+        )
+    ).first()
+    return None if row is None else _key(row)
+
+
+async def delete_api_keys(session: AsyncSession, user_id: UUID) -> None:
+    """The user is going, and all keys with them."""
+    await session.execute(delete(models.ApiKey).where(models.ApiKey.user_id == user_id))
+
+
+async def insert_password_reset(session: AsyncSession, *, token_hash: bytes, user_id: UUID, life: timedelta) -> None:
+    """A token for a new password, by its hash, good for so long by the database's clock."""
+    await session.execute(
+        insert(models.PasswordReset).values(hash=token_hash, user_id=user_id, expires_at=func.clock_timestamp() + life)
+    )
+
+
+def _open_reset(token_hash: bytes) -> tuple[ColumnElement[bool], ...]:
+    return (
+        models.PasswordReset.hash == token_hash,
+        models.PasswordReset.used_at.is_(None),
+        models.PasswordReset.expires_at > func.clock_timestamp(),
+    )
+
+
+async def user_of_password_reset(session: AsyncSession, token_hash: bytes) -> UUID | None:
+    """Whose password this token may set; None for one that is unknown, used or over."""
+    user_id: UUID | None = await session.scalar(select(models.PasswordReset.user_id).where(*_open_reset(token_hash)))
+    return user_id
+
+
+async def use_password_reset(session: AsyncSession, token_hash: bytes) -> bool:
+    """Use the token, which it can be once; False where it cannot any more."""
+    used = await session.execute(
+        update(models.PasswordReset)
+        .where(*_open_reset(token_hash))
+        .values(used_at=func.clock_timestamp())
+        .returning(models.PasswordReset.user_id)
+    )
+    return used.first() is not None
+
+
+async def end_password_resets(session: AsyncSession, user_id: UUID) -> None:
+    """No token that was sent to the user sets a password any more."""
+    await session.execute(
+        delete(models.PasswordReset).where(models.PasswordReset.user_id == user_id, models.PasswordReset.used_at.is_(None))
+    )

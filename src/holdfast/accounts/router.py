@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from holdfast.accounts import schemas, service
+from holdfast.accounts import rules, schemas, service
 from holdfast.accounts.rules import User
 from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
 from holdfast.core.callers import Caller
 from holdfast.core.errors import NotFound
-from holdfast.web.access import AdminCaller, AnyCaller, request_origin
+from holdfast.web.access import AdminCaller, AnyCaller, LoggedInCaller, request_origin
 from holdfast.web.errors import send
 from holdfast.web.fields import PathId, Text
 from holdfast.web.once import OnceDep
@@ -109,10 +109,10 @@ async def refresh(body: schemas.Refresh, state: StateDep) -> Response:
     "/auth/logout",
     operation_id="logout",
     summary="End this session",
-    responses={204: {"description": "Ended."}, **refusals(400, 401)},
+    responses={204: {"description": "Ended."}, **refusals(400, 401, 403)},
     status_code=204,
 )
-async def logout(caller: AnyCaller, state: StateDep, body: schemas.Logout | None = None) -> Response:
+async def logout(caller: LoggedInCaller, state: StateDep, body: schemas.Logout | None = None) -> Response:
     """Every token of the session is refused from now on; with `refreshToken`, that one's session too."""
     await service.log_out(
         state.db,
@@ -121,6 +121,90 @@ async def logout(caller: AnyCaller, state: StateDep, body: schemas.Logout | None
         refresh_token=body.refreshToken if body is not None else None,
         by=caller,
     )
+    return send(Answer(204))
+
+
+@router.post(
+    "/auth/password-reset",
+    operation_id="askForPasswordReset",
+    summary="Forgotten the password? Have a mail sent",
+    responses=opens(schemas.ResetRequestAnswer, 429, status=202),
+    status_code=202,
+)
+async def ask_for_password_reset(body: schemas.ResetRequest, request: Request, state: StateDep) -> Response:
+    """The same answer, after the same time, whether there is such an account or not. The mail's token is good for 30 minutes."""
+    await service.ask_for_reset(
+        state.db, state.login_limit, email=body.email, by=Caller(None, "anyone", **request_origin(request))
+    )
+    return send(answer({"message": "If there is an account with this e-mail, a mail is on its way to it."}, status=202))
+
+
+@router.put(
+    "/auth/password-reset",
+    operation_id="resetPassword",
+    summary="Set a new password with the token out of the mail",
+    responses={204: {"description": "Set; all of the user's sessions are ended."}, **refusals(400)},
+    status_code=204,
+)
+async def reset_password(body: schemas.PasswordReset, request: Request, state: StateDep) -> Response:
+    """Once: `RESET_TOKEN_INVALID` for a token that was used, is over or was followed by another. API keys stay."""
+    await service.reset_password(
+        state.db,
+        state.passwords,
+        state.revocations,
+        token=body.token,
+        new=body.newPassword,
+        by=Caller(None, "anyone", **request_origin(request)),
+    )
+    return send(Answer(204))
+
+
+@router.post(
+    "/api-keys",
+    operation_id="makeApiKey",
+    summary="Make an API key for a program",
+    responses=reads(schemas.NewApiKeyAnswer, 400, 403, 409, status=201),
+    status_code=201,
+)
+async def make_api_key(body: schemas.NewApiKey, caller: LoggedInCaller, state: StateDep) -> Response:
+    """The secret is shown once. The key may what you may, by your present role, but nothing with credentials.
+
+    Scopes: `read` for GET and HEAD, `write` for everything, looking included; both without `scopes`. An Idempotency-Key is
+    ignored: a secret is never stored to be replayed.
+    """
+    key, secret = await service.make_api_key(
+        state.db, name=body.name, scopes=body.scopes or rules.SCOPES, expires_at=body.expiresAt, by=caller, now=clock.now()
+    )
+    return send(answer({"apiKey": key.as_json(), "secret": secret}, status=201, location=f"/api-keys/{key.id}"))
+
+
+@router.get("/api-keys", operation_id="listApiKeys", summary="Your API keys", responses=reads(schemas.ApiKeysAnswer, 403))
+async def list_api_keys(caller: LoggedInCaller, state: StateDep) -> Response:
+    """Newest first, expired ones included, at most fifty; never with their secrets."""
+    return send(answer({"apiKeys": [key.as_json() for key in await service.list_api_keys(state.db, by=caller)]}))
+
+
+@router.get(
+    "/api-keys/{key_id}",
+    operation_id="getApiKey",
+    summary="One of your API keys",
+    responses=reads(schemas.ApiKeyAnswer, 400, 403, 404),
+)
+async def get_api_key(key_id: PathId, caller: LoggedInCaller, state: StateDep) -> Response:
+    """Without its secret."""
+    return send(answer({"apiKey": (await service.get_api_key(state.db, key_id=key_id, by=caller)).as_json()}))
+
+
+@router.delete(
+    "/api-keys/{key_id}",
+    operation_id="deleteApiKey",
+    summary="Delete one of your API keys",
+    responses={204: {"description": "Deleted; the next request with it is refused."}, **refusals(400, 401, 403, 404, 409, 422)},
+    status_code=204,
+)
+async def delete_api_key(key_id: PathId, caller: LoggedInCaller, state: StateDep, once: OnceDep) -> Response:
+    """At once, in every process."""
+    await service.delete_api_key(state.db, key_id=key_id, by=caller, once=once.answering(lambda _nothing: Answer(204)))
     return send(Answer(204))
 
 
@@ -158,7 +242,7 @@ async def change_me(
     responses={204: {"description": "Changed; your other sessions are ended."}, **refusals(400, 401, 403, 404)},
     status_code=204,
 )
-async def change_password(body: schemas.PasswordChange, caller: AnyCaller, state: StateDep) -> Response:
+async def change_password(body: schemas.PasswordChange, caller: LoggedInCaller, state: StateDep) -> Response:
     """The current password is asked for; all other sessions end."""
     await service.change_password(
         state.db,

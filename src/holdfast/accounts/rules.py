@@ -6,12 +6,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from holdfast.accounts.errors import AdminNotOffered, EmailTaken
+from holdfast.accounts.errors import AdminNotOffered, EmailTaken, ExpiryInPast, TooManyApiKeys
 from holdfast.core.answers import version_tag
 from holdfast.core.clock import instant_text
 
 #: A used refresh token gives the same child again for this long: the answer may have been lost on the way.
 RETRY_WINDOW = timedelta(seconds=10)
+#: How long a token for a new password is good after its mail was made.
+RESET_LIFE = timedelta(minutes=30)
+#: What an API key may: look, and everything (which includes looking).
+SCOPES = ("read", "write")
+#: API keys that one user may have, expired ones included: who needs more has forgotten to delete some.
+MAX_API_KEYS = 50
 #: Nobody registers here; the fixed users of /dummyLogin live here.
 DUMMY_DOMAIN = "@dummy.holdfast.invalid"
 DUMMY_IDS = {
@@ -51,6 +57,29 @@ class User:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as its owner may see it; the secret was shown once, when it was made."""
+
+    id: UUID
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The wire's shape."""
+        return {
+            "id": str(self.id),
+            "name": self.name,
+            "scopes": list(self.scopes),
+            "createdAt": instant_text(self.created_at),
+            "expiresAt": instant_text(self.expires_at) if self.expires_at else None,
+            "lastUsedAt": instant_text(self.last_used_at) if self.last_used_at else None,
+        }
+
+
 def email_key(email: str) -> str:
     """The e-mail as it is compared: without case, composed."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).casefold())
@@ -67,6 +96,19 @@ def check_registration(email: str, role: str, *, development: bool) -> None:
         raise AdminNotOffered
     if email_key(email).endswith(DUMMY_DOMAIN):
         raise EmailTaken
+
+
+def may_reset(user: User) -> bool:
+    """True where a user may be sent a token for a new password. The dummies' addresses are nobody's, and they have none."""
+    return user.status == "active" and not email_key(user.email).endswith(DUMMY_DOMAIN)
+
+
+def check_new_api_key(*, keys: int, expires_at: datetime | None, now: datetime) -> None:
+    """Raise ExpiryInPast, TooManyApiKeys. `keys` is how many the user has."""
+    if expires_at is not None and expires_at <= now:
+        raise ExpiryInPast
+    if keys >= MAX_API_KEYS:
+        raise TooManyApiKeys(details={"maxApiKeys": MAX_API_KEYS})
 
 
 def may_retry(used_at: datetime, *, now: datetime) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from holdfast.web.fields import Body, Email, Text
+from holdfast.web.fields import Body, Email, Instant, Text
 from holdfast.web.openapi import PaginationAnswer
 
 Role = Literal["admin", "user"]
@@ -14,6 +14,7 @@ Role = Literal["admin", "user"]
 Password = Annotated[str, Text(1 << 20, empty=False), Field(json_schema_extra={"format": "password"})]
 Name = Annotated[str, Text(200, blank=False)]
 Token = Annotated[str, Text(2_000)]
+Scope = Literal["read", "write"]
 
 
 class DummyLogin(Body):
@@ -63,6 +64,27 @@ class PasswordChange(Body):
     newPassword: Password
 
 
+class ResetRequest(Body):
+    """Whose password was forgotten."""
+
+    email: Email
+
+
+class PasswordReset(Body):
+    """The token out of the mail, and the new password."""
+
+    token: Token
+    newPassword: Password
+
+
+class NewApiKey(Body):
+    """What an API key is called, and what it may: both without `scopes`. Without `expiresAt` it has no end."""
+
+    name: Name
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=2)] | None = None
+    expiresAt: Instant | None = None
+
+
 class UserChange(Body):
     """What an admin changes of a user; what is not named stays."""
 
@@ -82,6 +104,41 @@ class TokenPairAnswer(TokenAnswer):
     refreshToken: str
     expiresIn: int
     tokenType: Literal["Bearer"]
+
+
+class ResetRequestAnswer(BaseModel):
+    """The same for everybody."""
+
+    message: str
+
+
+class ApiKeyShape(BaseModel):
+    """An API key, without its secret. `lastUsedAt` is exact to the minute."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    name: str
+    scopes: list[Scope]
+    createdAt: str = Field(json_schema_extra={"format": "date-time"})
+    expiresAt: str | None = Field(json_schema_extra={"format": "date-time"})
+    lastUsedAt: str | None = Field(json_schema_extra={"format": "date-time"})
+
+
+class ApiKeyAnswer(BaseModel):
+    """One API key."""
+
+    apiKey: ApiKeyShape
+
+
+class NewApiKeyAnswer(ApiKeyAnswer):
+    """A new API key, and the secret that nobody can be shown again."""
+
+    secret: str = Field(examples=["hf_..."])
+
+
+class ApiKeysAnswer(BaseModel):
+    """All of your API keys."""
+
+    apiKeys: list[ApiKeyShape]
 
 
 class UserShape(BaseModel):

@@ -17,11 +17,17 @@ class HolderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who a claim is for. `expires_at` (aware, UTC) for holds only."""
+    """Who a claim is for. `expires_at` (aware, UTC) for holds only; `offered` are those made for somebody on a waitlist."""
 
     kind: HolderKind
     id: UUID
     expires_at: datetime | None = None
+    offered: bool = False
+
+    @property
+    def via(self) -> str:
+        """What took it, as it is counted."""
+        return "offer" if self.offered else self.kind.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Take and release: the only writers of claims. Every caller holds the lock on the resources, and looked after it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -9,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from holdfast.claims import queries
 from holdfast.claims.errors import UnitTaken
 from holdfast.claims.rules import Holder, HolderKind, Taken, Unit
+from holdfast.core import metrics
 from holdfast.core.errors import Refusal
 from holdfast.db import constraints
-from holdfast.db.database import fetch_in
+from holdfast.db.database import after_commit, fetch_in
 
 
 async def occupied(session: AsyncSession, resource_no: int, start: datetime, end: datetime | None) -> tuple[Taken, ...]:
@@ -28,6 +30,8 @@ async def take(session: AsyncSession, units: Iterable[tuple[Unit, Holder]], *, r
     ordered = sorted(units, key=lambda taken: (taken[0].resource_no, taken[0].seat_no, taken[0].start))
     with constraints.refused_by({"claims_never_overlap": refusal, "claims_one_per_seat": refusal}):
         await queries.insert_claims(session, ordered)
+    taken = Counter(("seat" if unit.seat_no else "slot", holder.via) for unit, holder in ordered)
+    after_commit(session, lambda: metrics.claims_taken(taken))
 
 
 async def release(session: AsyncSession, kind: HolderKind, holder_ids: Iterable[UUID]) -> None:

@@ -19,6 +19,8 @@ class Caller:
     request_id: str | None = None
     address: str | None = None
     key_id: UUID | None = None
+    # The span of the request (a traceparent): what travels together with others' is still seen as this one's consequence.
+    trace: str | None = None
 
     @property
     def is_admin(self) -> bool:

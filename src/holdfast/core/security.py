@@ -1,6 +1,6 @@
-"""Access tokens, refresh tokens and password hashes. No database here.
+"""Access tokens, refresh tokens, other secrets and password hashes. No database here.
 
-Access tokens are JWTs (RFC 7519), HS256 only. Refresh tokens are opaque: 256 random bits, stored as a hash.
+Access tokens are JWTs (RFC 7519), HS256 only. All other secrets are opaque: 256 random bits, stored as a hash.
 """
 
 import asyncio
@@ -25,8 +25,20 @@ ISSUER = "holdfast"
 _ALGORITHM = "HS256"
 _ROLES = frozenset({"admin", "user"})
 _CACHED_TOKENS = 20_000
+#: What every API key begins with: told from a token at a glance, and found by scanners of leaked secrets.
+API_KEY_PREFIX = "hf_"
 
 T = TypeVar("T")
+
+
+def new_secret(prefix: str = "") -> str:
+    """256 random bits, after a prefix that tells what they open."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def stored_secret(secret: str) -> bytes:
+    """What the database keeps of a secret. One round is enough where there is nothing to guess."""
+    return hashlib.sha256(secret.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ class RefreshTokens:
 
     def first(self) -> str:
         """A new family's first token: 256 random bits."""
-        return secrets.token_urlsafe(32)
+        return new_secret()
 
     def child(self, parent: str) -> str:
         """The one token that follows `parent`; nobody without the server's key can tell it."""
@@ -112,7 +124,7 @@ class RefreshTokens:
 
     def stored(self, token: str) -> bytes:
         """What the database keeps of a token."""
-        return hashlib.sha256(token.encode()).digest()
+        return stored_secret(token)
 
 
 class Passwords:

@@ -4,6 +4,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -89,6 +90,11 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "", description="Addresses and networks, separated by commas, whose X-Forwarded-For and -Proto are believed."
     )
+    metrics_dir: Path | None = Field(
+        None,
+        description="Folder in which processes share their metrics, emptied at each boot; unset: `holdfast serve` makes one for "
+        "several workers.",
+    )
     traces_url: str | None = Field(
         None, description="OpenTelemetry collector (OTLP over HTTP, like http://127.0.0.1:4318); unset: no traces."
     )
@@ -108,7 +114,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return SecretStr(f"postgresql://{rest}")
 
-    @field_validator("public_url", "traces_url", "smtp_url", mode="before")
+    @field_validator("public_url", "traces_url", "smtp_url", "metrics_dir", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
@@ -124,7 +130,12 @@ class Settings(BaseSettings):
     @field_validator("smtp_url")
     @classmethod
     def _is_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("smtp://", "smtps://")):
+        try:
+            parts = urlsplit(value.get_secret_value()) if value is not None else None
+            good = parts is None or (parts.scheme in {"smtp", "smtps"} and bool(parts.hostname) and parts.port != 0)
+        except ValueError:
+            good = False
+        if not good:
             msg = "must look like smtp://user:password@host:587 or smtps://user:password@host:465"
             raise ValueError(msg)
         return value

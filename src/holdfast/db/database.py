@@ -9,6 +9,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import asyncpg
@@ -16,7 +17,9 @@ from sqlalchemy import Row, Select, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import QueuePool
 
+from holdfast.core import metrics
 from holdfast.core.errors import Busy
 
 P = ParamSpec("P")
@@ -98,15 +101,21 @@ class _Refusing:
 _REFUSING = _Refusing()
 #: No objects are kept in our sessions, so there are none to bring up to date after an UPDATE, which costs more than the rest.
 _OPTIONS = {"synchronize_session": False}
+_AFTERWARDS = "holdfast.afterwards"
 
 
 async def _take_turn(turns: asyncio.Semaphore) -> None:
     """One of a pool's connections' worth of work, in order of arrival; TimeoutError after POOL_SECONDS."""
     if turns.locked():
-        async with asyncio.timeout(POOL_SECONDS):
-            await turns.acquire()
+        since = perf_counter()
+        try:
+            async with asyncio.timeout(POOL_SECONDS):
+                await turns.acquire()
+        finally:
+            metrics.pool_waited(perf_counter() - since)
     else:
         await turns.acquire()
+        metrics.pool_not_waited()
 
 
 def retry_aborted(use_case: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -142,6 +151,7 @@ class Database:
         # seconds): the turns are taken here, first come, first served, and the pool itself never waits.
         self._read_turns = asyncio.Semaphore(self._read_pool_size)
         self._transaction_turns = asyncio.Semaphore(max(1, pool_size - self._read_pool_size))
+        self._reads, self._transactions = metrics.Pool("reads"), metrics.Pool("transactions")
         self.engine: AsyncEngine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
             pool_size=max(1, pool_size - self._read_pool_size),
@@ -174,6 +184,8 @@ class Database:
             except _DATABASE_ERRORS:
                 connection.terminate()
         await self.engine.dispose()
+        self._reads.closed()
+        self._transactions.closed()
 
     async def _connect(self) -> Any:
         # Opened at the first need: a service that starts before its database answers 503 until it is there.
@@ -191,10 +203,12 @@ class Database:
         """Run one read-only statement outside any transaction and return its rows. Raises Busy."""
         with _REFUSING:
             await _take_turn(self._read_turns)
+            self._reads.taken()
             try:
                 return await self._fetch(statement, arguments)
             finally:
                 self._read_turns.release()
+                self._reads.returned(idle=len(self._idle))
 
     async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> Sequence[asyncpg.Record]:
         connection = self._idle_connection() or await self._connect()
@@ -233,14 +247,23 @@ class Database:
         """
         with _REFUSING:
             await _take_turn(self._transaction_turns)
+            self._transactions.taken()
             try:
                 async with (
                     AsyncSession(self.engine, expire_on_commit=False, execution_options=_OPTIONS) as session,
                     session.begin(),
                 ):
                     yield session
+                for tell in session.info.get(_AFTERWARDS, ()):
+                    tell()
             finally:
                 self._transaction_turns.release()
+                self._transactions.returned(idle=cast("QueuePool", self.engine.pool).checkedin())
+
+
+def after_commit(session: AsyncSession, tell: Callable[[], None]) -> None:
+    """Call `tell` once the session's transaction is committed, and not otherwise. It must not fail, and takes no time."""
+    session.info.setdefault(_AFTERWARDS, []).append(tell)
 
 
 async def commit_durably(session: AsyncSession) -> None:

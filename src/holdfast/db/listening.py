@@ -32,11 +32,15 @@ async def listen(url: str, channel: str, wake: Callable[[], None]) -> None:
                 command_timeout=CONNECT_SECONDS,
                 server_settings={"application_name": "holdfast listens"},
             )
+            lost = asyncio.Event()
+            connection.add_termination_listener(lambda _, lost=lost: lost.set())
             await connection.add_listener(channel, lambda *_: wake())
             wake()
             while True:
-                await asyncio.sleep(_PROBE_SECONDS)
-                # A connection that a firewall forgot looks alive until something is asked.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PROBE_SECONDS):
+                        await lost.wait()
+                # Fails where it is lost. One that a firewall forgot looks alive until something is asked.
                 await connection.execute("SELECT 1")
         except _LOST as error:
             log.warning("listening.lost", reason=type(error).__name__)

@@ -20,6 +20,12 @@ _FIND = """
 SELECT fingerprint, status, content_type, headers::text AS headers, body, booking_id,
        coalesce(busy_until > clock_timestamp(), false) AS busy, created_at < clock_timestamp() - $3::interval AS is_old
 FROM idempotency_keys WHERE user_id = $1 AND key = $2"""
+#: SKIP LOCKED: who is at a key right now judges its age by itself. Nobody's work is under way beyond an hour.
+TIDY = """
+DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+  SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - $2::interval - interval '1 hour'
+  LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING 1"""
 _FORGET = "DELETE FROM idempotency_keys WHERE user_id = $1 AND key = $2"
 _END_BUSY = "UPDATE idempotency_keys SET busy_until = NULL WHERE user_id = $1 AND key = $2"
 _STORE = """

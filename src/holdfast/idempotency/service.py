@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from holdfast.core.answers import Answer
 from holdfast.core.errors import Conflict, Gone, KeyReused, NotFound, Refusal
 from holdfast.db.database import Database, commit_durably
+from holdfast.db.tidying import delete_in_steps
 from holdfast.idempotency import queries
 from holdfast.idempotency.errors import InProgress
 
@@ -167,3 +168,8 @@ class Once:
             booking_id=booking_id,
             busy_for=busy_for,
         )
+
+
+async def tidy(db: Database) -> None:
+    """Delete keys whose answer cannot be had again."""
+    await delete_in_steps(db, queries.TIDY, queries.KEPT_FOR)

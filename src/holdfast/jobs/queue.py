@@ -10,50 +10,66 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.core.clock import instant_text
+from holdfast.core.errors import Conflict
 from holdfast.core.ids import new_id
+from holdfast.db.constraints import refused_by
 from holdfast.db.database import Database, fetch_in
 from holdfast.jobs.shapes import Job, Kind
 
 #: What is kept of an error: enough to act upon.
 _MAX_ERROR = 500
 
+#: Of a key that is there already, the row is locked until our commit (DO UPDATE does so even where it changes nothing). Else it
+#: could be run, and end, before what it is wanted for can be seen. One that is under way may have looked already: `again`.
 _ENQUEUE = """
 INSERT INTO jobs (id, kind, key, payload, trace, run_at)
 SELECT n.id, $2, n.key, n.payload::jsonb, n.trace, coalesce($6, clock_timestamp())
 FROM unnest($1::uuid[], $3::text[], $4::text[], $5::text[]) AS n(id, key, payload, trace)
-ON CONFLICT (kind, key) WHERE key IS NOT NULL AND state <> 'dead' DO NOTHING"""
+ON CONFLICT (kind, key) WHERE key IS NOT NULL AND state <> 'dead' DO UPDATE SET again = true WHERE jobs.state = 'active'"""
 
 #: Each kind takes as many as it has room for, so that none starves another; who is ahead of us is skipped, not waited for.
+#: now(), not clock_timestamp(): the latter may change within the statement, so that no index could be asked for it.
+#: MATERIALIZED: run once, whatever plan is chosen; run again for each row, LIMIT would count anew, and more be taken than fits.
 _CLAIM = """
-UPDATE jobs SET state = 'active', attempt = attempt + 1, leased_until = clock_timestamp() + c.lease
-FROM (
+WITH c AS MATERIALIZED (
   SELECT j.id, k.lease FROM unnest($1::text[], $2::int[], $3::interval[]) AS k(kind, room, lease)
   CROSS JOIN LATERAL (
-    SELECT id FROM jobs WHERE kind = k.kind AND state = 'waiting' AND run_at <= clock_timestamp()
-    ORDER BY run_at LIMIT k.room FOR UPDATE SKIP LOCKED) j) c
-WHERE jobs.id = c.id
-RETURNING jobs.id, jobs.kind, jobs.payload, jobs.attempt, jobs.failures, jobs.trace"""
+    SELECT id FROM jobs WHERE kind = k.kind AND state = 'waiting' AND run_at <= now()
+    ORDER BY run_at LIMIT k.room FOR UPDATE SKIP LOCKED) j)
+UPDATE jobs SET state = 'active', attempt = attempt + 1, leased_until = clock_timestamp() + c.lease, again = false
+FROM c WHERE jobs.id = c.id
+RETURNING jobs.id, jobs.kind, jobs.payload::text AS payload, jobs.attempt, jobs.failures, jobs.trace"""
+#: Who is locked (by an enqueuer, or by whoever takes it back) is skipped, and looked after the next time: to wait for many rows
+#: in one order, while others wait for them in another, is a deadlock. So what is still ours is asked for by itself.
 _RENEW = """
-UPDATE jobs SET leased_until = clock_timestamp() + m.lease
-FROM unnest($1::uuid[], $2::bigint[], $3::interval[]) AS m(id, attempt, lease)
-WHERE jobs.id = m.id AND jobs.attempt = m.attempt AND jobs.state = 'active'
-RETURNING jobs.id"""
+WITH ours AS MATERIALIZED (
+  SELECT j.id, m.lease FROM unnest($1::uuid[], $2::bigint[], $3::interval[]) AS m(id, attempt, lease)
+  JOIN jobs j ON j.id = m.id AND j.attempt = m.attempt AND j.state = 'active'
+  FOR UPDATE OF j SKIP LOCKED)
+UPDATE jobs SET leased_until = clock_timestamp() + ours.lease FROM ours WHERE jobs.id = ours.id"""
+_OURS = """
+SELECT j.id FROM unnest($1::uuid[], $2::bigint[]) AS m(id, attempt)
+JOIN jobs j ON j.id = m.id AND j.attempt = m.attempt AND j.state = 'active'"""
 _COUNT = """
 INSERT INTO job_counts (kind, completed, failed) VALUES ($1, $2, $3)
 ON CONFLICT (kind) DO UPDATE SET completed = job_counts.completed + $2, failed = job_counts.failed + $3"""
-_COMPLETE = "DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'active' RETURNING id"
+_COMPLETE = "DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'active' AND NOT again RETURNING id"
+_BEGIN_AGAIN = """
+UPDATE jobs SET state = 'waiting', leased_until = NULL, run_at = clock_timestamp(), failures = 0
+WHERE id = $1 AND attempt = $2 AND state = 'active' RETURNING id"""
 _PUT_BACK = """
 UPDATE jobs SET state = 'waiting', leased_until = NULL, run_at = clock_timestamp() + $3::interval
 WHERE id = $1 AND attempt = $2 AND state = 'active'"""
+#: What was asked for again meanwhile does not die: that run is still owed.
 _FAIL = """
-UPDATE jobs SET state = CASE WHEN $3::interval IS NULL THEN 'dead' ELSE 'waiting' END, leased_until = NULL,
-  run_at = clock_timestamp() + coalesce($3::interval, interval '0'), failures = failures + 1, error = $4,
-  failed_at = clock_timestamp()
+UPDATE jobs SET state = CASE WHEN $3::interval IS NULL AND NOT again THEN 'dead' ELSE 'waiting' END, leased_until = NULL,
+  run_at = clock_timestamp() + coalesce($3::interval, interval '0'),
+  failures = CASE WHEN $3::interval IS NULL AND again THEN 0 ELSE failures + 1 END, error = $4, failed_at = clock_timestamp()
 WHERE id = $1 AND attempt = $2 AND state = 'active'
 RETURNING id"""
 #: Their worker died, or was stopped: a failure like any other, else a job that kills its worker would kill them all.
 _ABANDONED = """
-SELECT id, kind, attempt, failures FROM jobs WHERE state = 'active' AND leased_until < clock_timestamp()
+SELECT id, kind, attempt, failures FROM jobs WHERE state = 'active' AND leased_until < now() AND kind = ANY($1::text[])
 ORDER BY leased_until LIMIT 100 FOR UPDATE SKIP LOCKED"""
 
 _METRICS = """
@@ -68,18 +84,24 @@ SELECT k.kind,
 FROM (SELECT kind FROM jobs UNION SELECT kind FROM job_counts) k
 LEFT JOIN jobs j ON j.kind = k.kind LEFT JOIN job_counts c ON c.kind = k.kind
 GROUP BY k.kind ORDER BY k.kind"""
-_FAILED = """
-SELECT id, kind, state, failures, error, failed_at, created_at, run_at FROM jobs
-WHERE failed_at IS NOT NULL ORDER BY failed_at DESC, id LIMIT $1"""
-_DEAD = """
-SELECT id, kind, state, failures, error, failed_at, created_at, run_at, count(*) OVER () AS total FROM jobs
-WHERE state = 'dead' AND ($1::text IS NULL OR kind = $1) ORDER BY failed_at DESC, id LIMIT $2 OFFSET $3"""
-_REQUEUE = """
+_SHOWN = "id, kind, state, failures, error, failed_at, created_at, run_at"
+_FAILED = f"""
+SELECT {_SHOWN} FROM jobs
+WHERE failed_at IS NOT NULL ORDER BY failed_at DESC, id LIMIT $1"""  # noqa: S608 - our own columns
+_DEAD = f"""
+SELECT {_SHOWN}, count(*) OVER () AS total FROM jobs
+WHERE state = 'dead' AND ($1::text IS NULL OR kind = $1) ORDER BY failed_at DESC, id LIMIT $2 OFFSET $3"""  # noqa: S608 - our own columns
+_REQUEUE = f"""
 UPDATE jobs SET state = 'waiting', failures = 0, run_at = clock_timestamp()
-WHERE id = $1 AND state = 'dead'
-  AND NOT EXISTS (SELECT FROM jobs o WHERE o.kind = jobs.kind AND o.key = jobs.key AND o.state <> 'dead')
-RETURNING kind"""
-_FORGET = "DELETE FROM jobs WHERE id = $1 AND state = 'dead' RETURNING kind"
+WHERE id = $1 AND state = 'dead' RETURNING {_SHOWN}"""  # noqa: S608 - our own columns
+_FORGET = f"DELETE FROM jobs WHERE id = $1 AND state = 'dead' RETURNING {_SHOWN}"  # noqa: S608 - our own columns
+
+
+class JobIsThere(Conflict):
+    """A job with the same key waits, or is under way: it does what the dead one was for."""
+
+    code = "JOB_IS_THERE"
+    message = "A fresh job does the same work already: delete the dead one, or wait for the fresh one's end."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +121,22 @@ async def enqueue_all(
 ) -> None:
     """Add jobs, each (key, payload, trace), to the caller's transaction, to be run at `run_at` or as soon as may be.
 
-    Of a key, nothing is added while a job of that kind and key waits or is under way.
+    Of a key, nothing is added while a job of that kind and key waits or is under way; one that is under way is run once more
+    after its end, as it may have begun before what the caller writes could be seen.
     """
-    if jobs:
+    first: dict[object, tuple[str | None, Mapping[str, Any], str | None]] = {}
+    for place, one in enumerate(jobs):
+        first.setdefault(place if one[0] is None else one[0], one)
+    wanted = list(first.values())
+    if wanted:
         await fetch_in(
             session,
             _ENQUEUE,
-            [new_id() for _ in jobs],
+            [new_id() for _ in wanted],
             kind,
-            [key for key, _, _ in jobs],
-            [orjson.dumps(payload).decode() for _, payload, _ in jobs],
-            [trace for _, _, trace in jobs],
+            [key for key, _, _ in wanted],
+            [orjson.dumps(payload).decode() for _, payload, _ in wanted],
+            [trace for _, _, trace in wanted],
             run_at,
         )
 
@@ -157,21 +184,19 @@ async def claim(db: Database, room: Sequence[tuple[Kind, int]]) -> list[Claimed]
 async def renew(db: Database, leases: Iterable[tuple[Claimed, timedelta]]) -> set[UUID]:
     """Keep what is under way for another lease; returns the ids of those that are still the caller's."""
     held = list(leases)
+    ids, attempts = [claimed.job.id for claimed, _ in held], [claimed.attempt for claimed, _ in held]
     async with db.transaction() as session:
-        rows = await fetch_in(
-            session,
-            _RENEW,
-            [claimed.job.id for claimed, _ in held],
-            [claimed.attempt for claimed, _ in held],
-            [lease for _, lease in held],
-        )
+        await fetch_in(session, _RENEW, ids, attempts, [lease for _, lease in held])
+        rows = await fetch_in(session, _OURS, ids, attempts)
     return {row["id"] for row in rows}
 
 
 async def complete(db: Database, claimed: Claimed) -> None:
-    """It is done."""
+    """It is done. What was asked for again meanwhile waits for its next run."""
     async with db.transaction() as session:
-        if await fetch_in(session, _COMPLETE, claimed.job.id, claimed.attempt):
+        mine = await fetch_in(session, _COMPLETE, claimed.job.id, claimed.attempt)
+        # A statement of its own: it must see the mark that the first one found there.
+        if mine or await fetch_in(session, _BEGIN_AGAIN, claimed.job.id, claimed.attempt):
             await fetch_in(session, _COUNT, claimed.job.kind, 1, 0)
 
 
@@ -195,12 +220,12 @@ async def _fail(session: AsyncSession, job_id: UUID, kind: str, attempt: int, *,
 
 
 async def take_back(db: Database, kinds: Mapping[str, Kind]) -> int:
-    """Fail what is under way with nobody who gives a sign of life; returns how many."""
+    """Fail what is under way with nobody who gives a sign of life, of kinds whose pauses are known; returns how many."""
     async with db.transaction() as session:
-        rows = await fetch_in(session, _ABANDONED)
-        for row in rows:
-            kind = kinds.get(row["kind"])
-            pause = pause_after(kind.pauses, row["failures"]) if kind is not None else timedelta(minutes=1)
+        rows = await fetch_in(session, _ABANDONED, sorted(kinds))
+        # By kind: their counts are locked in one order.
+        for row in sorted(rows, key=lambda one: one["kind"]):
+            pause = pause_after(kinds[row["kind"]].pauses, row["failures"])
             await _fail(session, row["id"], row["kind"], row["attempt"], pause=pause, error="its worker was lost")
     return len(rows)
 
@@ -247,13 +272,17 @@ async def dead_jobs(db: Database, *, kind: str | None, offset: int, limit: int) 
     return [], first[0]["total"] if first else 0
 
 
-async def requeue(session: AsyncSession, job_id: UUID) -> str | None:
-    """Let a dead job run again, as if it had never failed; returns its kind, None where there is no such dead job."""
-    rows = await fetch_in(session, _REQUEUE, job_id)
-    return rows[0]["kind"] if rows else None
+async def requeue(session: AsyncSession, job_id: UUID) -> dict[str, Any] | None:
+    """Let a dead job run again, as if it had never failed; returns its shape, None where there is no such dead job.
+
+    Raises JobIsThere where a fresh one with its key waits or is under way.
+    """
+    with refused_by({"jobs_once_per_key": JobIsThere}):
+        rows = await fetch_in(session, _REQUEUE, job_id)
+    return _shown(rows[0]) if rows else None
 
 
-async def forget(session: AsyncSession, job_id: UUID) -> str | None:
-    """Delete a dead job; returns its kind, None where there is no such dead job."""
+async def forget(session: AsyncSession, job_id: UUID) -> dict[str, Any] | None:
+    """Delete a dead job; returns what its shape was, None where there is no such dead job."""
     rows = await fetch_in(session, _FORGET, job_id)
-    return rows[0]["kind"] if rows else None
+    return _shown(rows[0]) if rows else None

@@ -44,13 +44,15 @@ class Kind:
     """What is done with the jobs of a name. The handler must bear being run twice for one job.
 
     `pauses` follow the first, second, ... failure; after the last the job is dead. `lease` is how long a worker that gives no
-    sign of life keeps a job (a living one renews it). `at_once` bounds how many run side by side in one process.
+    sign of life keeps a job (a living one renews it); `deadline` ends a run that hangs. `at_once` bounds how many run side by
+    side in one process.
     """
 
     name: str
     handler: Callable[[Job], Awaitable[None]]
     pauses: tuple[timedelta, ...] = DEFAULT_PAUSES
     lease: timedelta = timedelta(seconds=60)
+    deadline: timedelta = timedelta(seconds=120)
     at_once: int = 8
 
 

@@ -12,7 +12,8 @@ from holdfast.db.database import Database, fetch_from
 from holdfast.messages.rules import PublicSlot
 
 _FIRST_SHAPES = """
-SELECT subject_id, after FROM outbox WHERE subject_id = ANY($1::uuid[]) AND type = 'hold.created' AND after IS NOT NULL"""
+SELECT subject_id, after::text AS after FROM outbox
+WHERE subject_id = ANY($1::uuid[]) AND type = 'hold.created' AND after IS NOT NULL"""
 _OWNERS = """
 SELECT id, user_id FROM waitlist_entries WHERE id = ANY($1::uuid[])
 UNION ALL SELECT id, user_id FROM holds WHERE id = ANY($1::uuid[])"""

@@ -1,10 +1,11 @@
 """What must follow a change, written with the change (design section 3), numbered by the relay, and kept: the audit log."""
 
-from holdfast.outbox.reading import StoredMessage, newest_number, number_of, read_after
-from holdfast.outbox.relay import CHANNEL, Follower, lag_seconds, relay
+from holdfast.outbox.reading import StoredMessage, newest, number_of, read_after
+from holdfast.outbox.relay import AT_ONCE, CHANNEL, Follower, lag_seconds, relay
 from holdfast.outbox.service import Message, enqueue, enqueue_all
 
 __all__ = [
+    "AT_ONCE",
     "CHANNEL",
     "Follower",
     "Message",
@@ -12,7 +13,7 @@ __all__ = [
     "enqueue",
     "enqueue_all",
     "lag_seconds",
-    "newest_number",
+    "newest",
     "number_of",
     "read_after",
     "relay",

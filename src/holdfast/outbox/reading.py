@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast.db.database import Database, fetch_from
 
+# The shapes as text: what a driver makes of jsonb depends on who set up its connection.
 COLUMNS = (
-    "id, number, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, before, after, trace, occurred_at"
+    "id, number, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, "
+    "before::text AS before, after::text AS after, trace, occurred_at"
 )
 _AFTER = f"SELECT {COLUMNS} FROM outbox WHERE number > $1 ORDER BY number LIMIT $2"  # noqa: S608 - our own columns
-_NEWEST = "SELECT coalesce(max(number), 0) AS number FROM outbox"
+_NEWEST = "SELECT number, id FROM outbox WHERE number IS NOT NULL ORDER BY number DESC LIMIT 1"
 _NUMBER = "SELECT number FROM outbox WHERE id = $1 AND number IS NOT NULL"
 
 
@@ -66,10 +68,10 @@ async def read_after(source: Database | AsyncSession, number: int, *, limit: int
     return [stored_of(row, number=row["number"]) for row in await fetch_from(source, _AFTER, number, limit)]
 
 
-async def newest_number(source: Database | AsyncSession) -> int:
-    """The number of the newest message; 0 where there is none."""
-    number: int = (await fetch_from(source, _NEWEST))[0]["number"]
-    return number
+async def newest(source: Database | AsyncSession) -> tuple[int, UUID | None]:
+    """Number and id of the newest message; 0 and None where there is none."""
+    rows = await fetch_from(source, _NEWEST)
+    return (rows[0]["number"], rows[0]["id"]) if rows else (0, None)
 
 
 async def number_of(source: Database | AsyncSession, message_id: UUID) -> int | None:

@@ -16,11 +16,11 @@ from holdfast.db.database import fetch_in
 _INSERT = """
 INSERT INTO outbox (id, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, before, after, trace)
 SELECT m.id, m.type, m.subject_id, m.actor_id, m.actor_role, m.actor_key_id, m.request_id, m.address,
-  m.before::jsonb, m.after::jsonb, $11
+  m.before::jsonb, m.after::jsonb, m.trace
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[], $9::text[],
-    $10::text[])
+    $10::text[], $11::text[])
   WITH ORDINALITY
-  AS m(id, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, before, after, position)
+  AS m(id, type, subject_id, actor_id, actor_role, actor_key_id, request_id, address, before, after, trace, position)
 ORDER BY m.position"""
 
 
@@ -42,6 +42,7 @@ async def enqueue_all(session: AsyncSession, messages: Sequence[Message]) -> Non
     """Add messages to the caller's transaction, in this order: heard of exactly when the change is."""
     if not messages:
         return
+    present = tracing.current()
     await fetch_in(
         session,
         _INSERT,
@@ -55,7 +56,7 @@ async def enqueue_all(session: AsyncSession, messages: Sequence[Message]) -> Non
         [message.by.address for message in messages],
         [_text(message.before) for message in messages],
         [_text(message.after) for message in messages],
-        tracing.current(),
+        [message.by.trace or present for message in messages],
     )
 
 

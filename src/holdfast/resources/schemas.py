@@ -23,7 +23,9 @@ class PolicyFields(Body):
     ownerMayBook: StrictBool | None = Field(None, description="A host may book their own time.")
     holdSeconds: _SECONDS | None = Field(None, description="How long a hold is kept; 300 where none is named.")
     waitlistOfferSeconds: _SECONDS | None = Field(None, description="How long an offer is kept; 900 where none is named.")
-    reminderMinutes: _MINUTES | None = Field(None, description="15 where none is named.")
+    reminderMinutes: Annotated[StrictInt, Field(ge=0, le=525_600), Whole] | None = Field(
+        None, description="15 where none is named; 0: never."
+    )
     fairQueue: StrictBool | None = Field(None, description="Bookings take their turn in strict order of arrival.")
 
 

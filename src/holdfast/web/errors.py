@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from holdfast.core import errors
+from holdfast.core import errors, metrics
 from holdfast.core.answers import Answer
 from holdfast.idempotency import Replay
 
@@ -37,6 +37,7 @@ _CODE_OF_STATUS = {
     400: "INVALID_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
     413: "TOO_LARGE",
     500: "INTERNAL_ERROR",
     503: "BUSY",
@@ -44,6 +45,7 @@ _CODE_OF_STATUS = {
 _TEXT_OF_STATUS = {
     400: "The body could not be read: send valid JSON in UTF-8.",
     404: "There is nothing at this address; /docs lists what there is.",
+    408: "The body did not arrive within 30 seconds.",
     413: "The body is larger than 1 MiB.",
     500: "The server failed. The fault is logged under the X-Request-ID of this answer.",
     503: "The service is busy: try again in a moment.",
@@ -112,6 +114,7 @@ def status_answer(status: int, *, instance: str, headers: Mapping[str, str] | No
     except ValueError:
         status, phrase = 500, "Internal Server Error"
     code = _CODE_OF_STATUS.get(status, phrase.upper().replace(" ", "_"))
+    metrics.refused(code)
     return problem(status, code, _TEXT_OF_STATUS.get(status, f"{phrase}."), instance=instance, headers=headers)
 
 
@@ -131,6 +134,7 @@ def send(answer: Answer) -> Response:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.Refusal)  # noqa: S101 - how it is registered
+    metrics.refused(error.code)
     return send(refusal_answer(error, instance=instance_of(request.scope)))
 
 
@@ -153,6 +157,7 @@ def _words(problem_: Mapping[str, Any]) -> str:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - how it is registered
+    metrics.refused("INVALID_REQUEST")
     fields = []
     for one in error.errors():
         place = [str(part) for part in one["loc"] if not isinstance(part, int) or one["type"] != "json_invalid"]
@@ -187,6 +192,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - how it is registered
     instance = instance_of(request.scope)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        metrics.refused("METHOD_NOT_ALLOWED")
         allowed = _allowed(request)
         text = f"This address knows {allowed}."
         return send(problem(405, "METHOD_NOT_ALLOWED", text, instance=instance, headers={"Allow": allowed}))

@@ -1,9 +1,9 @@
 """How the service is: for people, load balancers and container engines (api.md section 10)."""
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from holdfast import __version__
+from holdfast import __version__, outbox
 from holdfast.core.answers import answer
 from holdfast.core.errors import Busy
 from holdfast.db import migrations
@@ -35,6 +35,9 @@ class ReadyAnswer(BaseModel):
     status: str
     database: str
     migrations: str
+    relayLagSeconds: float = Field(  # noqa: N815 - the wire's name
+        description="How long the oldest change has waited to be told. Grows where no worker runs."
+    )
 
 
 class NotReady(Busy):
@@ -73,7 +76,22 @@ async def health() -> Response:
     responses={200: {"model": ReadyAnswer}, **refusals()},
 )
 async def readyz(db: DatabaseDep) -> Response:
-    """200 where the database answers and its migrations are at head; else 503."""
-    if await migrations.current(db) != migrations.head():
+    """200 where the database answers and its migrations are at head, or ahead of this version; else 503.
+
+    The relay's lag is told, and no reason to send requests elsewhere: bookings do not wait for it.
+    """
+    current = await migrations.current(db)
+    # A newer one is served too: in a rolling upgrade the database is migrated first, and the old processes go on meanwhile.
+    if current is None or current < migrations.head():
         raise NotReady
-    return send(answer({"status": "ok", "database": "ok", "migrations": "at head"}))
+    lag = round(await outbox.lag_seconds(db), 3)
+    return send(
+        answer(
+            {
+                "status": "ok",
+                "database": "ok",
+                "migrations": "at head" if current == migrations.head() else "ahead",
+                "relayLagSeconds": lag,
+            }
+        )
+    )

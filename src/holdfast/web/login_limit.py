@@ -1,4 +1,4 @@
-"""Failed log-ins, limited by account and by network without locking the victim out.
+"""Failed log-ins and forgotten passwords, limited by account and by network without locking the victim out.
 
 Three counters, in the memory of this process: per account and network, per network, and per account over all networks.
 The last binds only networks that the account never logged in from: whoever attacks from many addresses shuts out
@@ -7,15 +7,15 @@ strangers, not the account's owner at home.
 
 import ipaddress
 import math
-import time
 
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits import parse
 
 from holdfast.core.errors import TooMany
+from holdfast.web.windows import Windows
 
 _WIDER = 10
+#: Mails with a token for a new password that one account is sent, whoever asks.
+_RESETS_PER_HOUR = 5
 
 
 def network_of(address: str | None) -> str:
@@ -35,41 +35,54 @@ class LoginLimit:
     """`limit` like `10/minute`, or `off`."""
 
     def __init__(self, limit: str) -> None:
-        self._narrow: RateLimitItem | None = None if limit == "off" else parse(limit)
-        self._wide = type(self._narrow)(self._narrow.amount * _WIDER, self._narrow.multiples) if self._narrow else None
-        self._counts = MovingWindowRateLimiter(MemoryStorage())
+        self._on = limit != "off"
+        item = parse(limit) if self._on else parse("1/second")
+        amount, seconds = item.amount, item.get_expiry()
+        self._account = Windows(amount, seconds)
+        self._network = Windows(amount * _WIDER, seconds)
+        self._anywhere = Windows(amount * _WIDER, seconds)
+        self._reset_network = Windows(amount, seconds)
+        self._reset_account = Windows(_RESETS_PER_HOUR, 3600)
 
     def attempt(self, account: str, network: str) -> None:
         """Count an attempt; TooMany where the account and network, or the network, had too many failures."""
-        if self._narrow is None or self._wide is None:
+        if not self._on:
             return
-        if not self._counts.test(self._wide, "network", network):
-            self._refuse(self._wide, "network", network)
+        if self._network.is_full(network):
+            _refuse(self._network, network)
         # Counted before the password is looked at, else a burst in parallel would all pass.
-        if not self._counts.hit(self._narrow, "account", account, network):
-            self._refuse(self._narrow, "account", account, network)
+        if not self._account.hit((account, network)):
+            _refuse(self._account, (account, network))
 
     def strangers_shut_out(self, account: str) -> bool:
         """True where the account had so many failures that only networks it knows may try."""
-        return self._wide is not None and not self._counts.test(self._wide, "anywhere", account)
+        return self._on and self._anywhere.is_full(account)
 
     def refuse_stranger(self, account: str) -> None:
         """Raise TooMany for a network that the account does not know."""
-        if self._wide is not None:
-            self._refuse(self._wide, "anywhere", account)
+        _refuse(self._anywhere, account)
 
     def failed(self, account: str, network: str) -> None:
         """The password was wrong."""
-        if self._wide is not None:
-            self._counts.hit(self._wide, "network", network)
-            self._counts.hit(self._wide, "anywhere", account)
+        if self._on:
+            self._network.hit(network)
+            self._anywhere.hit(account)
 
     def succeeded(self, account: str, network: str) -> None:
         """The password was right: earlier failures from there are forgiven."""
-        if self._narrow is not None:
-            self._counts.clear(self._narrow, "account", account, network)
+        self._account.clear((account, network))
 
-    def _refuse(self, item: RateLimitItem, *key: str) -> None:
-        reset = self._counts.get_window_stats(item, *key).reset_time
-        message = "Too many failed log-ins: wait, then try again."
-        raise TooMany(message, retry_after=max(1, math.ceil(reset - time.time())))
+    def may_reset(self, account: str, network: str) -> bool:
+        """Count a wish for a new password; TooMany where the network had too many.
+
+        False where the account had: nobody may fill up somebody's mailbox, and nobody is told whose it is.
+        """
+        if not self._on:
+            return True
+        if not self._reset_network.hit(network):
+            _refuse(self._reset_network, network, "Too many requests for new passwords: wait, then try again.")
+        return self._reset_account.hit(account)
+
+
+def _refuse(windows: Windows, key: object, message: str = "Too many failed log-ins: wait, then try again.") -> None:
+    raise TooMany(message, retry_after=max(1, math.ceil(windows.left(key)[1])))

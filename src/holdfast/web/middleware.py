@@ -1,5 +1,6 @@
-"""Plain ASGI middleware (a decorated one costs 200 us a request): the last net, the body limit, shedding load."""
+"""Plain ASGI middleware (a decorated one costs 200 us a request): the last net, the body's limits, shedding load."""
 
+import asyncio
 import re
 from collections.abc import MutableMapping
 from typing import Any
@@ -10,18 +11,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.core.answers import Answer
 from holdfast.web.errors import instance_of, status_answer
+from holdfast.web.metrics import route_of
 
 #: Bytes that a request's body may have.
 MAX_BODY = 1 << 20
+#: Seconds within which a request's body must have arrived as a whole: who dribbles must not keep a place for ever.
+BODY_SECONDS = 30.0
 #: Requests that one process works on at a time; what comes beyond waits nowhere: it is told to come back.
 MAX_IN_FLIGHT = 1_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _ALWAYS_ANSWERED = frozenset({"/health", "/livez", "/readyz", "/_info"})
+#: Open for hours and bounded where they are served: they are no load, and must not look like a crowd.
+_LONG_LIVED = frozenset({"/stream"})
 
 log = structlog.get_logger(__name__)
 
 
-async def _send(answer: Answer, send: Send, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+async def send_answer(answer: Answer, send: Send, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Send an answer where there is no framework yet."""
     headers = [(b"content-type", answer.content_type.encode()), (b"content-length", str(len(answer.body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers + (extra or [])})
@@ -48,28 +55,41 @@ class Edge:
             await self.app(scope, receive, send)
             return
         if self._in_flight >= MAX_IN_FLIGHT and scope["path"] not in _ALWAYS_ANSWERED:
-            await _send(status_answer(503, instance=instance_of(scope), headers={"Retry-After": "1"}), send)
+            await send_answer(status_answer(503, instance=instance_of(scope), headers={"Retry-After": "1"}), send)
             return
         if _content_length(scope) > MAX_BODY:
             # The body is never read: the connection cannot be used again.
-            await _send(status_answer(413, instance=instance_of(scope)), send, [(b"connection", b"close")])
+            await send_answer(status_answer(413, instance=instance_of(scope)), send, [(b"connection", b"close")])
             return
-        self._in_flight += 1
+        counted = scope["path"] not in _LONG_LIVED
+        self._in_flight += counted
         try:
             await self._answer(scope, receive, send)
         finally:
-            self._in_flight -= 1
+            self._in_flight -= counted
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
         received = 0
+        arrived = False
+        deadline = 0.0
 
         async def counting_receive() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, arrived, deadline
+            if arrived:
+                # Nothing is left but the news that the client has gone, which may take as long as it likes.
+                return await receive()
+            deadline = deadline or asyncio.get_running_loop().time() + BODY_SECONDS
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, headers={"Connection": "close"}) from None
             received += len(message.get("body", b""))
             if received > MAX_BODY:
-                raise HTTPException(413)
+                # What is still on its way is never read.
+                raise HTTPException(413, headers={"Connection": "close"})
+            arrived = not message.get("more_body", False)
             return message
 
         async def noting_send(message: MutableMapping[str, Any]) -> None:
@@ -80,10 +100,11 @@ class Edge:
         try:
             await self.app(scope, counting_receive, noting_send)
         except Exception:
-            log.exception("request.failed", method=scope["method"], path=instance_of(scope))
+            # Not the path: a calendar's address is a secret.
+            log.exception("request.failed", method=scope["method"], route=route_of(scope))
             if started:
                 raise
-            await _send(status_answer(500, instance=instance_of(scope)), send)
+            await send_answer(status_answer(500, instance=instance_of(scope)), send)
 
 
 def sane_request_id(value: str) -> bool:

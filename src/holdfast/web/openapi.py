@@ -14,16 +14,19 @@ _MEANING = {
     401: "No valid bearer token.",
     403: "The caller's role, or the owner of the object, does not allow this.",
     404: "There is no such thing.",
+    408: "The body did not arrive within 30 seconds.",
     409: "The present state does not allow this; `error.code` says why.",
     410: "It is over.",
     412: "`If-Match` names a version that is not the present one.",
     413: "The body is larger than 1 MiB.",
     422: "The Idempotency-Key was used for another request.",
-    429: "Too many attempts; `Retry-After` says when to come back.",
+    429: "Too many requests or attempts; `Retry-After` says when to come back.",
     500: "The server failed.",
     502: "The conference provider failed; nothing was booked.",
     503: "Busy, or the database is out of reach; `Retry-After` says when to come back.",
 }
+#: The door answers these, ahead of every route: slow and large bodies, limits where they are on, faults, load.
+_ANYWHERE = (408, 413, 429, 500, 503)
 _EXAMPLE_CODES = {
     401: "UNAUTHORIZED",
     403: "FORBIDDEN",
@@ -61,9 +64,9 @@ class PaginationAnswer(BaseModel):
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` entries for these statuses, and for 413, 500 and 503, which any route may answer."""
+    """`responses=` entries for these statuses, and for those that any route may answer."""
     declared: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 413, 500, 503}):
+    for status in sorted({*statuses, *_ANYWHERE}):
         content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
         if status in _EXAMPLE_CODES:
             content["example"] = {

@@ -76,15 +76,23 @@ class Revocations:
         """This process has just ended the session."""
         self._own_sessions[session_id] = time.monotonic()
 
+    def is_out(self, user_id: UUID, session_id: UUID | None) -> bool:
+        """True where the user or the session was out at the last look."""
+        return (
+            session_id in self._sessions
+            or user_id in self._users
+            or session_id in self._own_sessions
+            or user_id in self._own_users
+        )
+
     async def check(self, identity: Identity) -> None:
+        """`check_user` of an access token's."""
+        await self.check_user(identity.user_id, identity.session_id)
+
+    async def check_user(self, user_id: UUID, session_id: UUID | None) -> None:
         """Raise Unauthenticated where the caller is out, Busy where that cannot be told in time."""
         if time.monotonic() - self._looked_at > MAX_AGE:
             await self.look()
-        if (
-            identity.session_id in self._sessions
-            or identity.user_id in self._users
-            or identity.session_id in self._own_sessions
-            or identity.user_id in self._own_users
-        ):
+        if self.is_out(user_id, session_id):
             message = "This log-in was ended, or the account suspended: log in again."
             raise Unauthenticated(message)

@@ -12,6 +12,7 @@ from holdfast.bookings.queries.bookings import (
     list_bookings,
     list_own,
     mark_cancelled,
+    mark_reminded,
     move_bookings,
     walk_bookings,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "mark_booked",
     "mark_cancelled",
     "mark_offered",
+    "mark_reminded",
     "move_bookings",
     "next_in_line",
     "own_entries",

@@ -207,6 +207,40 @@ async def find_bookings(session: AsyncSession, ids: Iterable[UUID]) -> list[Book
     return [_booking(row) for row in rows]
 
 
+#: What begins within the usual quarter of an hour is read by its start; further ahead, only what belongs to whom asked for
+#: more: one room that reminds a year ahead must not have all bookings of that year looked at every second. Another worker's
+#: are skipped. What is locked is judged afresh: a booking that was moved or cancelled meanwhile is left out.
+_REMIND = """
+WITH far AS (
+  SELECT no, kind, now() + interval '1 minute' * (policy ->> 'reminderMinutes')::int AS until
+  FROM resources WHERE policy ? 'reminderMinutes' AND (policy ->> 'reminderMinutes')::int > 15),
+candidates AS (
+  SELECT b.id FROM bookings b
+  WHERE b.status = 'active' AND b.reminded_of IS DISTINCT FROM b.start_at
+    AND b.start_at > now() AND b.start_at <= now() + interval '15 minutes'
+  UNION
+  SELECT c.booking_id FROM far JOIN claims c ON int8range(c.resource_no, c.resource_no, '[]') && int8range(far.no, far.no, '[]')
+    AND int8range(c.seat_no, c.seat_no, '[]') && int8range(0, 0, '[]') AND c.during && tstzrange(now(), far.until, '[]')
+  WHERE far.kind <> 'event' AND c.booking_id IS NOT NULL
+  UNION
+  SELECT c.booking_id FROM far JOIN events e ON e.resource_no = far.no AND e.start_at > now() AND e.start_at <= far.until
+    JOIN claims c ON c.resource_no = far.no AND c.seat_no <> 0
+  WHERE far.kind = 'event' AND c.booking_id IS NOT NULL),
+due AS MATERIALIZED (
+  SELECT b.id FROM candidates JOIN bookings b ON b.id = candidates.id JOIN users u ON u.id = b.user_id AND u.status = 'active'
+  WHERE b.status = 'active' AND b.reminded_of IS DISTINCT FROM b.start_at AND b.start_at > now()
+    AND b.start_at <= now() + interval '1 minute' * (
+      SELECT max(coalesce((r.policy ->> 'reminderMinutes')::int, 15))
+      FROM booking_units x JOIN resources r ON r.no = x.resource_no WHERE x.booking_id = b.id)
+  ORDER BY b.start_at, b.id LIMIT $1 FOR NO KEY UPDATE OF b SKIP LOCKED)
+UPDATE bookings b SET reminded_of = b.start_at FROM due WHERE b.id = due.id RETURNING b.id"""
+
+
+async def mark_reminded(session: AsyncSession, *, limit: int) -> list[UUID]:
+    """Write down of bookings that begin soon which start was reminded of; each start of each booking is returned once."""
+    return [row["id"] for row in await fetch_in(session, _REMIND, limit)]
+
+
 _CANCEL = """
 UPDATE bookings SET status = 'cancelled', cancelled_at = clock_timestamp(), version = version + 1 WHERE id = ANY($1::uuid[])"""
 

@@ -9,7 +9,7 @@ from holdfast.core.answers import Answer, answer
 from holdfast.core.callers import Caller
 from holdfast.db.database import Database
 from holdfast.idempotency import Once
-from holdfast.web.access import AdminCaller, AnyCaller
+from holdfast.web.access import AdminCaller, AnyCaller, LoggedInCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import PathId
 from holdfast.web.once import OnceDep
@@ -132,10 +132,10 @@ async def reopen_host(host_id: PathId, closure_id: PathId, caller: AnyCaller, db
     "/users/me",
     operation_id="deleteMe",
     summary="Delete your account",
-    responses={204: {"description": "Deleted."}, **refusals(400, 401, 404, 409, 412, 422)},
+    responses={204: {"description": "Deleted."}, **refusals(400, 401, 403, 404, 409, 412, 422)},
     status_code=204,
 )
-async def delete_me(caller: AnyCaller, state: StateDep, once: OnceDep, if_match: IfMatch = None) -> Response:
+async def delete_me(caller: LoggedInCaller, state: StateDep, once: OnceDep, if_match: IfMatch = None) -> Response:
     """Future bookings (a host's guests' too) are cancelled, all tokens end, name and e-mail are emptied; the past stays."""
     await service.end_account(
         state.db,

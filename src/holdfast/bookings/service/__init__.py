@@ -16,6 +16,7 @@ from holdfast.bookings.service.queueing import (
     serve_lines,
 )
 from holdfast.bookings.service.reading import get_booking, list_bookings, list_own_bookings, walk_bookings
+from holdfast.bookings.service.reminding import remind_all
 from holdfast.bookings.service.seats import add_seats, block_seats
 from holdfast.bookings.service.series import (
     BookedSeries,
@@ -76,6 +77,7 @@ __all__ = [
     "place_hold",
     "preview_series",
     "release_hold",
+    "remind_all",
     "reopen",
     "reschedule_booking",
     "reschedule_series",

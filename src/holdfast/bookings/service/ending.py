@@ -5,7 +5,7 @@ from uuid import UUID
 
 from holdfast import outbox
 from holdfast.accounts.errors import UserNotFound
-from holdfast.accounts.queries import end_sessions, find_user, update_user
+from holdfast.accounts.queries import delete_api_keys, end_password_resets, end_sessions, find_user, update_user
 from holdfast.bookings import queries
 from holdfast.bookings.service.releasing import cancel_locked, lock_bookings, release_locked
 from holdfast.bookings.service.taking import promote
@@ -79,6 +79,8 @@ async def end_account(
             password_hash=None,
         )
         await end_sessions(session, user_id)
+        await end_password_resets(session, user_id)
+        await delete_api_keys(session, user_id)
         await outbox.enqueue(session, "user.deleted", user_id, by=by)
         await promote(session, {*numbers, *(no for booking in bookings for no in booking.resource_nos)}, now=now)
         await once.keep(session, None)

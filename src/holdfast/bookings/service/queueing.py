@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from time import perf_counter
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from holdfast.bookings.rules import (
 from holdfast.bookings.service.context import Context, NewBooking, check_user
 from holdfast.bookings.service.linking import LINK_HOLD, finish_with_link
 from holdfast.bookings.service.taking import Queue, Taker, lock, take_all
-from holdfast.core import clock, errors
+from holdfast.core import clock, errors, metrics
 from holdfast.core.callers import Caller
 from holdfast.core.clock import instant_text, parse_instant
 from holdfast.core.errors import Busy, Forbidden, Refusal
@@ -131,10 +132,11 @@ async def _turn(context: Context, line: int, ticket_id: UUID) -> Outcome:
                 outcomes |= {one: await _outcome(context.db, found[one]) for one in missing if one in found}
         return [outcomes[member] for member in members]
 
+    since = perf_counter()
     ends = asyncio.get_running_loop().time() + _HEARD.total_seconds()
     while True:
         try:
-            return await context.together.run(("line", line), ticket_id, serve)
+            outcome: Outcome = await context.together.run(("line", line), ticket_id, serve)
         except Busy as busy:
             # The ticket stands in line still: a client that were told to try again would get it, and another.
             if asyncio.get_running_loop().time() >= ends:
@@ -142,6 +144,9 @@ async def _turn(context: Context, line: int, ticket_id: UUID) -> Outcome:
             await asyncio.sleep(_PAUSE)
         except Refusal as refusal:
             return refusal
+        else:
+            metrics.waited_in_line(perf_counter() - since)
+            return outcome
 
 
 async def _wait(context: Context, turn: asyncio.Future[Outcome], ticket_id: UUID, *, patience: Patience) -> Outcome:
@@ -325,6 +330,7 @@ def _request_json(wanted: NewBooking, by: Caller) -> dict[str, Any]:
             "role": by.role,
             "requestId": by.request_id,
             "address": by.address,
+            "keyId": str(by.key_id) if by.key_id else None,
         },
     }
 
@@ -365,7 +371,14 @@ def _selection(request: dict[str, Any]) -> Selection:
 
 def _taker(ticket: queries.NextInLine) -> Taker:
     request, by = ticket.request, ticket.request["by"]
-    caller = Caller(UUID(by["userId"]) if by["userId"] else None, by["role"], request_id=by["requestId"], address=by["address"])
+    caller = Caller(
+        UUID(by["userId"]) if by["userId"] else None,
+        by["role"],
+        request_id=by["requestId"],
+        address=by["address"],
+        # Requests from before there were API keys do not say.
+        key_id=UUID(by["keyId"]) if by.get("keyId") else None,
+    )
     return Taker(
         Wish(ticket.user_id, _selection(request)),
         caller,

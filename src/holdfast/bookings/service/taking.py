@@ -199,7 +199,8 @@ async def _write(session: AsyncSession, accepted: Mapping[UUID, tuple[Taker, Wan
         ends = await queries.insert_holds(session, [_new_hold(taker, wanted) for taker, wanted in held])
         for taker, wanted in held:
             given[taker.hold_id] = _hold(taker, wanted, ends[taker.hold_id])
-            holders[taker.hold_id] = Holder(HolderKind.HOLD, taker.hold_id, ends[taker.hold_id])
+            offered = taker.origin == "waitlist"
+            holders[taker.hold_id] = Holder(HolderKind.HOLD, taker.hold_id, ends[taker.hold_id], offered=offered)
     booked = [(taker, wanted) for taker, wanted in accepted.values() if taker.origin is None]
     if booked:
         made = await queries.insert_bookings(

@@ -22,6 +22,11 @@ class OutboxMessage(Base):
         Index("outbox_unnumbered", "occurred_at", postgresql_where=text("number IS NULL")),
         Index("outbox_one_per_number", "number", unique=True, postgresql_where=text("number IS NOT NULL")),
         Index("outbox_of_a_subject", "subject_id", "occurred_at"),
+        # The audit log's filters. Newest first without one is the newest of each type.
+        Index("outbox_of_a_type", "type", "occurred_at", "id"),
+        Index("outbox_of_an_actor", "actor_id", "occurred_at"),
+        Index("outbox_of_a_key", "actor_key_id", "occurred_at", postgresql_where=text("actor_key_id IS NOT NULL")),
+        Index("outbox_of_a_request", "request_id", postgresql_where=text("request_id IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -90,6 +95,8 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(server_default="0")
     # Failures since it was enqueued or re-queued: which pause comes next.
     failures: Mapped[int] = mapped_column(server_default="0")
+    # Asked for, by its key, while it was under way: it may have looked too early, and is run once more.
+    again: Mapped[bool] = mapped_column(server_default="false")
     run_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     leased_until: Mapped[datetime | None]
     error: Mapped[str | None]

@@ -16,6 +16,7 @@ class Webhook(Base):
     __tablename__ = "webhooks"
     __table_args__ = (
         CheckConstraint("NOT enabled OR disabled_reason IS NULL", name="say_why_only_when_disabled"),
+        CheckConstraint("NOT enabled OR deleted_at IS NULL", name="are_disabled_when_deleted"),
         Index("webhooks_newest_first", "created_at", "id"),
     )
 
@@ -33,6 +34,8 @@ class Webhook(Base):
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     version: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Out of sight; a job removes its deliveries, which may be many, a batch at a time, and then the row.
+    deleted_at: Mapped[datetime | None]
 
 
 class WebhookDelivery(Base):
@@ -46,7 +49,14 @@ class WebhookDelivery(Base):
         CheckConstraint("status IN ('pending', 'delivered', 'failed', 'cancelled')", name="status_is_known"),
         CheckConstraint("(status = 'pending') = (ended_at IS NULL)", name="say_when_they_ended"),
         Index("webhook_deliveries_once_per_message", "webhook_id", "message_id", unique=True),
-        Index("webhook_deliveries_in_order", "webhook_id", "subject_id", "number", postgresql_where=text("status = 'pending'")),
+        Index(
+            "webhook_deliveries_in_order",
+            "webhook_id",
+            "subject_id",
+            "number",
+            "id",
+            postgresql_where=text("status = 'pending'"),
+        ),
         Index("webhook_deliveries_newest_first", "webhook_id", "created_at", "id"),
         Index("webhook_deliveries_ended_at_idx", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
@@ -61,7 +71,10 @@ class WebhookDelivery(Base):
     body: Mapped[str]
     trace: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="pending")
+    # Counts the requests that were begun and is the fencing token: a worker that was stopped finds another number there.
     attempts: Mapped[int] = mapped_column(server_default="0")
+    # Attempts that failed since it was made, or asked for again: which pause comes next.
+    failures: Mapped[int] = mapped_column(server_default="0")
     last_attempt_at: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
     response_status: Mapped[int | None] = mapped_column(SmallInteger)

@@ -1,0 +1,52 @@
+"""Who comes to a stream: with a token or a key in the header, or, from a browser, with a ticket in the address."""
+
+from datetime import UTC, datetime
+
+from starlette.requests import HTTPConnection
+
+from holdfast.core import clock
+from holdfast.core.callers import Caller
+from holdfast.core.security import API_KEY_PREFIX
+from holdfast.streams import rules
+from holdfast.streams.service import Hub, Visitor, use_ticket
+from holdfast.web import api_keys
+from holdfast.web.access import bearer_token
+from holdfast.web.state import State
+
+
+def hub_of(connection: HTTPConnection) -> Hub:
+    """The process's hub."""
+    hub: Hub = connection.app.state.hub
+    return hub
+
+
+def check_origin(connection: HTTPConnection) -> None:
+    """Raise OriginForbidden for a web page of a foreign origin."""
+    settings = connection.app.state.holdfast.settings
+    allowed = [origin.strip() for origin in settings.cors_origins.lower().split(",") if origin.strip()]
+    if settings.public_url is not None:
+        allowed.append("/".join(settings.public_url.lower().split("/")[:3]))
+    scheme = "https" if connection.scope["scheme"] in {"https", "wss"} else "http"
+    headers = connection.headers
+    rules.check_origin(headers.get("origin"), scheme=scheme, host=headers.get("host"), allowed=allowed)
+
+
+async def visitor_of(connection: HTTPConnection) -> tuple[Visitor, Caller]:
+    """Who comes. Raises Unauthenticated, TicketUnknown."""
+    state: State = connection.app.state.holdfast
+    ticket = connection.query_params.get("ticket")
+    header = connection.headers.get("authorization")
+    if ticket is not None and header is None:
+        used = await use_ticket(state.db, ticket)
+        await state.revocations.check_user(used.user_id, used.session_id)
+        caller = Caller(used.user_id, used.role, used.session_id)
+        return Visitor(used.user_id, used.session_id, expires_at=used.token_expires_at), caller
+    token = bearer_token(header or "")
+    if token.startswith(API_KEY_PREFIX):
+        key = await api_keys.find_key(state.db, token)
+        return Visitor(key.user_id, key_id=key.id), Caller(key.user_id, key.role, key_id=key.id)
+    identity = state.access_tokens.verify(token, now=clock.now())
+    await state.revocations.check(identity)
+    expires_at = datetime.fromtimestamp(identity.expires, UTC)
+    caller = Caller(identity.user_id, identity.role, identity.session_id)
+    return Visitor(identity.user_id, identity.session_id, expires_at=expires_at), caller

@@ -1,0 +1,68 @@
+"""What stands between the application and a world that is not all friendly: as much of it as the settings ask for."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from holdfast.core.settings import Settings
+from holdfast.web.compression import Compressed
+from holdfast.web.middleware import Edge
+from holdfast.web.proxies import TrustedProxies
+from holdfast.web.rate_limit import RateLimit
+from holdfast.web.security_headers import SecurityHeaders
+from holdfast.web.state import State
+
+#: Request headers that the service reads, beyond those that any page may send.
+_READ = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-ID",
+    "traceparent",
+    "tracestate",
+)
+#: Answer headers that a page of another origin may read.
+_SHOWN = (
+    "Allow",
+    "ETag",
+    "Idempotency-Replayed",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-ID",
+)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+#: Seconds that a browser need not ask again; two hours is the most that Chromium keeps.
+_PREFLIGHT_SECONDS = 7200
+
+
+def install(app: FastAPI, settings: Settings, state: State) -> None:
+    """Add the middleware, innermost first; what only some settings need is not there at all without them.
+
+    The request id belongs outside of it: every answer has one, of whatever part.
+    """
+    app.add_middleware(Edge)
+    if settings.rate_limit != "off":
+        app.add_middleware(RateLimit, limit=settings.rate_limit, access_tokens=state.access_tokens)
+    app.add_middleware(Compressed)
+    origins = [part.strip().lower() for part in settings.cors_origins.split(",") if part.strip()]
+    if origins:
+        # Without credentials: tokens travel in a header that the page sets itself, never by themselves.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            allow_headers=_READ,
+            expose_headers=_SHOWN,
+            max_age=_PREFLIGHT_SECONDS,
+        )
+    app.add_middleware(SecurityHeaders)
+    if settings.trusted_proxies.strip(", "):
+        app.add_middleware(TrustedProxies, networks=settings.trusted_proxies)
