@@ -173,6 +173,10 @@ def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Linux; accepted sockets inherit it (tcp(7)). Who takes not a byte for two minutes is cut off: else what is left for a
+        # reader that never reads keeps its connection for ever.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
     try:
         listening.bind((settings.host, settings.port))
     except OSError as error:
@@ -214,6 +218,9 @@ def _serve(settings: Settings, url: str, listening: socket.socket, *, demo: bool
         log_config=None,
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
+        # A client asks for channels, no more; what is told is short: packing it for each client costs more than it saves.
+        ws_max_size=65_536,
+        ws_per_message_deflate=False,
         backlog=4096,
     )
     if settings.workers == 1:

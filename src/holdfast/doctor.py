@@ -49,6 +49,22 @@ def _settings(settings: Settings) -> list[Finding]:
                 "fine for a demo on loopback; else set HOLDFAST_JWT_SECRET and HOLDFAST_ENV=production",
             )
         )
+    if settings.workers > 1 and settings.rate_limit != "off":
+        found.append(
+            Finding(
+                "warn",
+                f"each of the {settings.workers} processes counts HOLDFAST_RATE_LIMIT for itself",
+                f"up to {settings.workers} times as many requests pass: divide the limit, or limit in the reverse proxy",
+            )
+        )
+    if any(network.prefixlen == 0 for network in settings.trusted_networks):
+        found.append(
+            Finding(
+                "fail",
+                "HOLDFAST_TRUSTED_PROXIES trusts everybody, so that anybody may claim any address",
+                "name the proxies, like 10.0.0.5 or 10.0.0.0/24",
+            )
+        )
     try:
         make_provider(settings)
         found.append(Finding("ok", f"conference provider {settings.conference_provider} is there"))

@@ -1,4 +1,4 @@
-"""Who may call what: every operation of the service's document, by every kind of caller; and forty forged tokens.
+"""Who may call what: every operation of the service's document, by every kind of caller; and forty forged tokens and keys.
 
 An operation without a row fails the last test, so a new route needs a decision here before it can be merged.
 """
@@ -12,21 +12,29 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import httpx
 import jwt
 import pytest
+from starlette.types import ASGIApp, Message
 
+from holdfast.accounts.service import make_reset_token
 from holdfast.core.security import AccessTokens, Identity
+from holdfast.main import build_app
 from holdfast.web.state import State
 from support.api import WINDOW, Api, Person, tomorrow
 from support.contract import check_problem, service_operations
+from support.doors import door
 from support.servers import SECRET
 
-# Kinds of callers. The four last never get anywhere but where anyone gets.
-KINDS = ["user", "other", "admin", "nobody", "garbage", "suspended", "deleted", "ended"]
-OUTSIDERS = KINDS[3:]
+#: Kinds of callers with an account, and with a good API key of the user's or the admin's.
+INSIDERS = ["user", "other", "admin"]
+KEYS = ["readKey", "writeKey", "adminKey"]
+#: These never get anywhere but where anyone gets.
+OUTSIDERS = ["nobody", "garbage", "suspended", "deleted", "ended", "expiredKey", "deletedKey", "suspendedKey"]
+KINDS = [*INSIDERS, *KEYS, *OUTSIDERS]
 
 
 @dataclass
@@ -112,6 +120,41 @@ class Stage:
         )
         return str(ticket)
 
+    async def api_key(self, who: Person, *scopes: str) -> tuple[str, Person]:
+        """A key's id, and its owner as they come with it."""
+        body = {"name": "Key", "scopes": list(scopes or ("read", "write"))}
+        made = await self.api.post("/api-keys", who, json=body)
+        assert made.status_code == 201, made.text
+        return str(made.json()["apiKey"]["id"]), Person(who.id, made.json()["secret"])
+
+    async def feed(self) -> dict[str, Any]:
+        """The user's calendar feed: the answer to its making."""
+        made = await self.api.post("/calendar-feeds", self.user, json={})
+        assert made.status_code == 201, made.text
+        answer: dict[str, Any] = made.json()
+        return answer
+
+    async def webhook(self) -> str:
+        made = await self.api.post("/webhooks", self.admin, json=hook())
+        assert made.status_code == 201, made.text
+        return str(made.json()["webhook"]["id"])
+
+    async def delivery(self) -> tuple[str, str]:
+        webhook = await self.webhook()
+        sent = await self.api.post(f"/webhooks/{webhook}/test", self.admin)
+        assert sent.status_code == 202, sent.text
+        return webhook, str(sent.json()["delivery"]["id"])
+
+    async def dead_job(self) -> str:
+        """Written where it is stored: a job is given up after hours."""
+        job = uuid4()
+        await self.api.db.fetch(
+            "INSERT INTO jobs (id, kind, payload, state, failures, error, failed_at) "
+            "VALUES ($1, 'mail', '{}', 'dead', 9, 'no answer', now())",
+            job,
+        )
+        return str(job)
+
 
 Request = tuple[str, dict[str, Any]]
 Prepare = Callable[[Stage], Awaitable[Request]]
@@ -119,13 +162,30 @@ Prepare = Callable[[Stage], Awaitable[Request]]
 
 @dataclass(frozen=True)
 class Row:
-    """The statuses of the three who have an account: the user, another user, an admin. `open_to_all`: no token is needed."""
+    """The statuses of the three who have an account: the user, another user, an admin. `open_to_all`: no token is needed.
+
+    `keys=False`: for who has logged in only; an API key is no way to its owner's other credentials.
+    """
 
     prepare: Prepare
     user: int
     other: int
     admin: int
     open_to_all: bool = False
+    keys: bool = True
+
+    def expected(self, method: str, kind: str) -> int:
+        """What that kind of caller is answered."""
+        if kind in INSIDERS:
+            status: int = getattr(self, kind)
+            return status
+        if self.open_to_all:
+            return self.user
+        if kind in OUTSIDERS:
+            return 401
+        if not self.keys or (kind == "readKey" and method != "GET"):
+            return 403
+        return self.admin if kind == "adminKey" else self.user
 
 
 def plain(path: str, **request: Any) -> Prepare:
@@ -274,8 +334,65 @@ async def of_refresh_token(stage: Stage) -> Request:
     return "/auth/refresh", {"json": {"refreshToken": pair["refreshToken"]}}
 
 
+def of_key(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        key, _ = await stage.api_key(stage.user)
+        return path.format(key), {}
+
+    return prepare
+
+
+async def of_forgetting(stage: Stage) -> Request:
+    return "/auth/password-reset", {"json": {"email": f"{stage.user.id}@example.com"}}
+
+
+async def of_reset_token(stage: Stage) -> Request:
+    token = await make_reset_token(stage.api.db, stage.user.id)
+    return "/auth/password-reset", {"json": {"token": token, "newPassword": "new"}}
+
+
+async def of_feed(stage: Stage) -> Request:
+    return f"/calendar-feeds/{(await stage.feed())['feed']['id']}", {}
+
+
+def of_feed_address(name: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return urlsplit((await stage.feed())[name]).path, {}
+
+    return prepare
+
+
+def of_webhook(path: str, **request: Any) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.webhook()), request
+
+    return prepare
+
+
+def of_delivery(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(*await stage.delivery()), {}
+
+    return prepare
+
+
+def of_dead_job(path: str) -> Prepare:
+    async def prepare(stage: Stage) -> Request:
+        return path.format(await stage.dead_job()), {}
+
+    return prepare
+
+
+def hook() -> dict[str, Any]:
+    return {"url": "https://hooks.example.com/holdfast", "types": ["booking.created"]}
+
+
 def day() -> dict[str, str]:
     return {"date": tomorrow()}
+
+
+def period() -> dict[str, str]:
+    return {"from": "2026-11-01", "to": "2026-11-30"}
 
 
 def stretch() -> dict[str, Any]:
@@ -302,13 +419,20 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/register"): Row(of_registration, 201, 201, 201, open_to_all=True),
     ("POST", "/login"): Row(of_account, 200, 200, 200, open_to_all=True),
     ("POST", "/auth/refresh"): Row(of_refresh_token, 200, 200, 200, open_to_all=True),
-    ("POST", "/auth/logout"): Row(plain("/auth/logout"), 204, 204, 204),
+    ("POST", "/auth/logout"): Row(plain("/auth/logout"), 204, 204, 204, keys=False),
+    ("POST", "/auth/password-reset"): Row(of_forgetting, 202, 202, 202, open_to_all=True),
+    ("PUT", "/auth/password-reset"): Row(of_reset_token, 204, 204, 204, open_to_all=True),
+    ("POST", "/api-keys"): Row(plain("/api-keys", json={"name": "Key"}), 201, 201, 201, keys=False),
+    ("GET", "/api-keys"): Row(plain("/api-keys"), 200, 200, 200, keys=False),
+    # Nobody else learns that there is such a key.
+    ("GET", "/api-keys/{key_id}"): Row(of_key("/api-keys/{}"), 200, 404, 404, keys=False),
+    ("DELETE", "/api-keys/{key_id}"): Row(of_key("/api-keys/{}"), 204, 404, 404, keys=False),
     ("GET", "/users/me"): Row(plain("/users/me"), 200, 200, 200),
     ("PATCH", "/users/me"): Row(plain("/users/me", json={"name": "New"}), 200, 200, 200),
-    ("DELETE", "/users/me"): Row(plain("/users/me"), 204, 204, 204),
+    ("DELETE", "/users/me"): Row(plain("/users/me"), 204, 204, 204, keys=False),
     # These people have no password at all, so no current one is right.
     ("PUT", "/users/me/password"): Row(
-        plain("/users/me/password", json={"currentPassword": "x", "newPassword": "y"}), 403, 403, 403),
+        plain("/users/me/password", json={"currentPassword": "x", "newPassword": "y"}), 403, 403, 403, keys=False),
     ("GET", "/users"): Row(plain("/users"), 403, 403, 200),
     ("GET", "/users/{user_id}"): Row(of_user("/users/{}"), 403, 403, 200),
     ("PATCH", "/users/{user_id}"): Row(of_user("/users/{}", json={"status": "suspended"}), 403, 403, 200),
@@ -387,6 +511,37 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/waitlist/my"): Row(plain("/waitlist/my"), 200, 200, 403),
     ("GET", "/waitlist/{entry_id}"): Row(of_entry("/waitlist/{}"), 200, 403, 403),
     ("DELETE", "/waitlist/{entry_id}"): Row(of_entry("/waitlist/{}"), 204, 403, 403),
+    ("GET", "/stream"): Row(plain("/stream"), 200, 200, 200),
+    ("POST", "/auth/ticket"): Row(plain("/auth/ticket"), 200, 200, 200, keys=False),
+    ("POST", "/notices"): Row(plain("/notices", json={"message": "Closing"}), 403, 403, 201),
+    ("POST", "/webhooks"): Row(plain("/webhooks", json=hook()), 403, 403, 201),
+    ("GET", "/webhooks"): Row(plain("/webhooks"), 403, 403, 200),
+    ("GET", "/webhooks/{webhook_id}"): Row(of_webhook("/webhooks/{}"), 403, 403, 200),
+    ("PATCH", "/webhooks/{webhook_id}"): Row(of_webhook("/webhooks/{}", json={"enabled": False}), 403, 403, 200),
+    ("DELETE", "/webhooks/{webhook_id}"): Row(of_webhook("/webhooks/{}"), 403, 403, 204),
+    ("POST", "/webhooks/{webhook_id}/rotate-secret"): Row(of_webhook("/webhooks/{}/rotate-secret"), 403, 403, 200),
+    ("POST", "/webhooks/{webhook_id}/test"): Row(of_webhook("/webhooks/{}/test"), 403, 403, 202),
+    ("GET", "/webhooks/{webhook_id}/deliveries"): Row(of_webhook("/webhooks/{}/deliveries"), 403, 403, 200),
+    ("GET", "/webhooks/{webhook_id}/deliveries/{delivery_id}"): Row(
+        of_delivery("/webhooks/{}/deliveries/{}"), 403, 403, 200),
+    ("POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"): Row(
+        of_delivery("/webhooks/{}/deliveries/{}/redeliver"), 403, 403, 202),
+    ("GET", "/bookings/{booking_id}/calendar.ics"): Row(of_booking("/bookings/{}/calendar.ics"), 200, 403, 200),
+    # A feed's address is a credential that would outlive the key.
+    ("POST", "/calendar-feeds"): Row(plain("/calendar-feeds", json={}), 201, 201, 201, keys=False),
+    ("GET", "/calendar-feeds"): Row(plain("/calendar-feeds"), 200, 200, 200),
+    ("DELETE", "/calendar-feeds/{feed_id}"): Row(of_feed, 204, 403, 403, keys=False),
+    ("GET", "/calendar/{feed_token}.ics"): Row(of_feed_address("url"), 200, 200, 200, open_to_all=True),
+    ("GET", "/calendar/{feed_token}/freebusy.ics"): Row(of_feed_address("freeBusyUrl"), 200, 200, 200, open_to_all=True),
+    ("GET", "/analytics/bookings"): Row(plain("/analytics/bookings", params=period()), 403, 403, 200),
+    ("GET", "/analytics/bookings.csv"): Row(plain("/analytics/bookings.csv", params=period()), 403, 403, 200),
+    ("GET", "/bookings.csv"): Row(plain("/bookings.csv"), 403, 403, 200),
+    ("GET", "/audit"): Row(plain("/audit"), 403, 403, 200),
+    ("GET", "/changes"): Row(plain("/changes"), 403, 403, 200),
+    ("GET", "/jobs/metrics"): Row(plain("/jobs/metrics"), 403, 403, 200),
+    ("GET", "/jobs"): Row(plain("/jobs"), 403, 403, 200),
+    ("POST", "/jobs/{job_id}/requeue"): Row(of_dead_job("/jobs/{}/requeue"), 403, 403, 200),
+    ("DELETE", "/jobs/{job_id}"): Row(of_dead_job("/jobs/{}"), 403, 403, 204),
 }
 # fmt: on
 OPERATIONS = [(method, path) for method, path, _ in service_operations()]
@@ -398,11 +553,24 @@ async def caller(kind: str, stage: Stage) -> dict[str, str]:
         return {}
     if kind == "garbage":
         return {"Authorization": "Bearer not.a.token"}
-    if kind in {"user", "other", "admin"}:
+    if kind in INSIDERS:
         person: Person = getattr(stage, kind)
         return person.headers
+    if kind in KEYS:
+        owner = stage.admin if kind == "adminKey" else stage.user
+        return (await stage.api_key(owner, *(["read"] if kind == "readKey" else [])))[1].headers
     # An admin who was put out would have had every right.
     gone = await stage.api.admin()
+    if kind in {"expiredKey", "deletedKey", "suspendedKey"}:
+        key, lost = await stage.api_key(gone)
+        if kind == "expiredKey":
+            await stage.api.db.fetch("UPDATE api_keys SET expires_at = clock_timestamp() WHERE id = $1", UUID(key))
+        elif kind == "deletedKey":
+            assert (await stage.api.send("DELETE", f"/api-keys/{key}", gone)).status_code == 204
+        else:
+            done = await stage.api.send("PATCH", f"/users/{gone.id}", stage.admin, json={"status": "suspended"})
+            assert done.status_code == 200
+        return lost.headers
     if kind == "suspended":
         done = await stage.api.send("PATCH", f"/users/{gone.id}", stage.admin, json={"status": "suspended"})
         assert done.status_code == 200
@@ -421,7 +589,7 @@ async def test_every_kind_of_caller_gets_what_the_matrix_says(method: str, path:
         address, request = await row.prepare(stage)
         headers = await caller(kind, stage)
         response = await api.send(method, address, headers=headers, **request)
-        expected = getattr(row, kind, row.user if row.open_to_all else 401)
+        expected = row.expected(method, kind)
         assert response.status_code == expected, f"{kind}: {response.status_code} {response.text}"
         if expected in {401, 403}:
             assert check_problem(response) in {"UNAUTHORIZED", "FORBIDDEN"}
@@ -506,6 +674,87 @@ async def test_a_new_role_ends_the_old_token(api: Api, admin: Person) -> None:
     changed = await api.send("PATCH", f"/users/{demoted.id}", admin, json={"role": "user"})
     assert changed.status_code == 200
     assert (await api.get("/users", demoted)).status_code == 401
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_websocket_opens_for_whom_a_stream_does(kind: str, api: Api, state: State) -> None:
+    """It is no operation of the document: the answer to the handshake."""
+    stage = Stage(api, await api.person(), await api.person(), await api.admin())
+    headers = await caller(kind, stage)
+    expected = MATRIX["GET", "/stream"].expected("GET", kind)
+    assert await handshake(build_app(state), headers) == (101 if expected == 200 else expected)
+
+
+async def handshake(app: ASGIApp, headers: dict[str, str]) -> int:
+    """The status of an application's answer to who asks for a WebSocket, and then goes."""
+    said: list[Message] = []
+    heard = iter([{"type": "websocket.connect"}])
+
+    async def receive() -> Message:
+        return next(heard, {"type": "websocket.disconnect", "code": 1001})
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    scope = {
+        "type": "websocket",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": "/ws",
+        "raw_path": b"/ws",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in {"Host": "holdfast.test", **headers}.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("holdfast.test", 80),
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
+    await app(scope, receive, send)
+    return 101 if said[0]["type"] == "websocket.accept" else int(said[0]["status"])
+
+
+async def test_the_mailbox_of_development_is_open_to_all_and_in_production_to_nobody(api: Api, state: State) -> None:
+    """Whoever develops has no other mail; in production it would hand out everybody's reset tokens."""
+    stage = Stage(api, await api.person(), await api.person(), await api.admin())
+    async with door(state, env="production") as production, door(state, smtp_url="smtp://127.0.0.1:1") as mailing:
+        for kind in KINDS:
+            headers = await caller(kind, stage)
+            assert (await api.get("/dev/mails", headers=headers)).status_code == 200
+            for path in ("/dev/mails", f"/dev/mails/{uuid4()}"):
+                for service in (production, mailing):
+                    hidden = await service.get(path, headers=headers)
+                    assert (hidden.status_code, check_problem(hidden)) == (404, "NOT_FOUND")
+
+
+async def test_a_ticket_opens_one_stream_and_nothing_else(api: Api, user: Person) -> None:
+    """It travels in an address, where logs see it."""
+
+    async def ticket() -> str:
+        made = await api.post("/auth/ticket", user)
+        assert made.status_code == 200, made.text
+        return str(made.json()["ticket"])
+
+    for path in ("/users/me", "/rooms", "/bookings/my"):
+        assert (await api.get(path, params={"ticket": await ticket()})).status_code == 401
+    used = await ticket()
+    assert (await api.get("/users/me", headers={"Authorization": f"Bearer {used}"})).status_code == 401
+    assert (await api.get("/stream", params={"ticket": used})).status_code == 200
+    assert (await api.get("/stream", params={"ticket": used})).status_code == 401
+    suspended = await ticket()
+    await api.db.fetch("UPDATE users SET status = 'suspended' WHERE id = $1", user.id)
+    assert (await api.get("/stream", params={"ticket": suspended})).status_code == 401
+
+
+async def test_a_key_has_its_owners_present_role_and_no_more(api: Api, admin: Person) -> None:
+    stage = Stage(api, await api.person(), await api.person(), await api.admin())
+    _, key = await stage.api_key(stage.admin)
+    assert (await api.get("/users", key)).status_code == 200
+    assert (await api.send("PATCH", f"/users/{stage.admin.id}", admin, json={"role": "user"})).status_code == 200
+    refused = await api.get("/users", key)
+    assert (refused.status_code, check_problem(refused)) == (403, "FORBIDDEN")
+    assert (await api.get("/bookings/my", key)).status_code == 200
 
 
 def test_every_operation_has_a_row_and_every_row_an_operation() -> None:
@@ -636,6 +885,41 @@ def forgeries() -> dict[str, Callable[[UUID], str]]:
 FORGERIES = forgeries()
 
 
+def bent_keys() -> dict[str, Callable[[str], str]]:
+    """By name, what is made of the secret of an admin's good key: none of them is one."""
+    digest = {
+        "hex": lambda key: hashlib.sha256(key.encode()).hexdigest(),
+        "b64": lambda key: part(hashlib.sha256(key.encode()).digest()),
+    }
+    return {
+        "the prefix alone": lambda _key: "hf_",
+        "the prefix twice": lambda key: "hf_" + key,
+        "without the prefix": lambda key: key.removeprefix("hf_"),
+        "the prefix in capitals": lambda key: "HF_" + key.removeprefix("hf_"),
+        "another prefix": lambda key: "hk_" + key.removeprefix("hf_"),
+        "one character less": lambda key: key[:-1],
+        "one character more": lambda key: key + "A",
+        "another last character": lambda key: key[:-1] + ("B" if key[-1] == "A" else "A"),
+        "in capitals": lambda key: "hf_" + key.removeprefix("hf_").upper(),
+        "in lower case": lambda key: key.lower(),
+        "backwards": lambda key: "hf_" + key.removeprefix("hf_")[::-1],
+        "what is stored of it, in hex": lambda key: "hf_" + digest["hex"](key),
+        "what is stored of it, in base64": lambda key: "hf_" + digest["b64"](key),
+        "padded": lambda key: key + "=",
+        "a wildcard": lambda _key: "hf_%",
+        "SQL": lambda _key: "hf_' OR '1'='1",
+        "two keys": lambda key: f"{key},{key}",
+        "two keys apart": lambda key: f"{key} {key}",
+        "in quotation marks": lambda key: f'"{key}"',
+        "very long": lambda key: key + "A" * 50_000,
+        "a good token with the prefix": lambda _key: "hf_" + signed(HS256, good(uuid4())),
+        "the key as a token's signature": lambda key: f"{part(HS256)}.{part(good(uuid4()))}.{key}",
+    }
+
+
+BENT_KEYS = bent_keys()
+
+
 def test_there_are_forty_forgeries_or_more() -> None:
     assert len(FORGERIES) >= 40
 
@@ -647,6 +931,26 @@ async def test_a_forged_token_is_401_everywhere(name: str, api: Api, admin: Pers
         response = await api.send(method, path, headers={"Authorization": f"Bearer {token}"}, json={"name": "x"})
         assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED"), response.text
         assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("name", BENT_KEYS)
+async def test_a_forged_api_key_is_401_everywhere(name: str, api: Api, admin: Person) -> None:
+    secret = (await api.post("/api-keys", admin, json={"name": "Key"})).json()["secret"]
+    # The control: the key itself is good.
+    assert (await api.get("/users", headers={"Authorization": f"Bearer {secret}"})).status_code == 200
+    forged = BENT_KEYS[name](secret)
+    assert forged != secret
+    for method, path in [("GET", "/users/me"), ("GET", "/users"), ("POST", "/rooms"), ("GET", "/stream"), ("GET", "/changes")]:
+        response = await api.send(method, path, headers={"Authorization": f"Bearer {forged}"}, json={"name": "x"})
+        assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED"), response.text
+        assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("header", ["Basic {}", "Token {}", "ApiKey {}", "{}", "Bearer:{}", "Bearer {},"])
+async def test_a_good_key_under_another_scheme_is_401(header: str, api: Api, admin: Person) -> None:
+    secret = (await api.post("/api-keys", admin, json={"name": "Key"})).json()["secret"]
+    response = await api.get("/users/me", headers={"Authorization": header.format(secret)})
+    assert (response.status_code, check_problem(response)) == (401, "UNAUTHORIZED")
 
 
 async def test_the_hand_made_token_is_good_where_nothing_is_wrong_with_it(api: Api, admin: Person) -> None:
@@ -665,12 +969,15 @@ async def test_a_good_token_under_another_scheme_is_401(header: str, api: Api, a
 
 
 async def test_a_token_anywhere_but_in_the_header_is_not_looked_at(api: Api, admin: Person) -> None:
-    for request in (
-        {"params": {"access_token": admin.token, "token": admin.token}},
-        {"headers": {"Cookie": f"token={admin.token}", "X-Authorization": f"Bearer {admin.token}"}},
-    ):
-        response: httpx.Response = await api.get("/users/me", **request)  # type: ignore[arg-type]
-        assert response.status_code == 401
+    key = (await api.post("/api-keys", admin, json={"name": "Key"})).json()["secret"]
+    for secret in (admin.token, key):
+        for request in (
+            {"params": {"access_token": secret, "token": secret, "api_key": secret, "ticket": secret}},
+            {"headers": {"Cookie": f"token={secret}", "X-Authorization": f"Bearer {secret}", "X-API-Key": secret}},
+        ):
+            for path in ("/users/me", "/stream"):
+                response: httpx.Response = await api.get(path, **request)  # type: ignore[arg-type]
+                assert response.status_code == 401
 
 
 async def test_two_authorization_headers_do_not_add_up_to_more_rights(api: Api, admin: Person, user: Person) -> None:

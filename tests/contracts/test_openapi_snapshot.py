@@ -112,7 +112,17 @@ def test_changes_can_be_repeated_safely_and_single_objects_have_preconditions(
 ) -> None:
     """api.md section 0: where tokens and secrets are made, keys are ignored; everything else that changes takes one."""
     names = {one["name"].lower() for one in operation.get("parameters", ()) if one["in"] == "header"}
-    secret = path in {"/dummyLogin", "/register", "/login", "/users/me/password"} or path.startswith("/auth/") or (method, path) in {("POST", "/api-keys"), ("POST", "/calendar-feeds"), ("POST", "/webhooks"), ("POST", "/webhooks/{webhook_id}/rotate-secret")}
+    secret = (
+        path in {"/dummyLogin", "/register", "/login", "/users/me/password"}
+        or path.startswith("/auth/")
+        or (method, path)
+        in {
+            ("POST", "/api-keys"),
+            ("POST", "/calendar-feeds"),
+            ("POST", "/webhooks"),
+            ("POST", "/webhooks/{webhook_id}/rotate-secret"),
+        }
+    )
     reads = method == "GET" or path.endswith("/preview")
     assert ("idempotency-key" in names) == (not reads and not secret)
     if "if-match" in names:

@@ -163,6 +163,10 @@ def planted(value: Any, place: Place, poison: Any) -> Any:
 
 KNOWN: dict[str, Any] = {
     "email": "somebody@example.com",
+    "url": "https://hooks.example.com/holdfast",
+    "types": ["booking.created"],
+    "scopes": ["read"],
+    "expiresAt": "2999-01-01T00:00:00Z",
     "timeZone": "UTC",
     "daysOfWeek": [1],
     "startTime": "09:00",
@@ -248,6 +252,8 @@ def role_for(method: str, path: str) -> list[str]:
         "/events/{event_id}/waitlist",
     ):
         return ["user"]
+    if path in {"/stream", "/calendar-feeds", "/api-keys"}:
+        return ["user"]
     return ["admin"]
 
 
@@ -268,6 +274,17 @@ async def caller(api: Api, method: str, path: str) -> tuple[Person, dict[str, st
         ids["event_id"] = made.json()["event"]["id"]
         added = await api.post(f"/events/{ids['event_id']}/seats", admin, json={"count": 3})
         assert added.status_code == 201, added.text
+    if "{webhook_id}" in path:
+        # Disabled, so that its hundred deliveries are not waited for in any order.
+        hook = await api.post("/webhooks", admin, json={"url": KNOWN["url"], "enabled": False})
+        ids["webhook_id"] = hook.json()["webhook"]["id"]
+        sent = await api.post(f"/webhooks/{ids['webhook_id']}/test", admin)
+        ids["delivery_id"] = sent.json()["delivery"]["id"]
+    if "{key_id}" in path:
+        ids["key_id"] = (await api.post("/api-keys", who, json={"name": "Key"})).json()["apiKey"]["id"]
+    if "{feed_id}" in path or "{feed_token}" in path:
+        feed = (await api.post("/calendar-feeds", who, json={})).json()
+        ids |= {"feed_id": feed["feed"]["id"], "feed_token": feed["url"].rpartition("/")[2].removesuffix(".ics")}
     if "{user_id}" in path:
         ids["user_id"] = str((await api.person()).id)
     return who, ids

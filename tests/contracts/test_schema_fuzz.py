@@ -34,6 +34,8 @@ SEED = secrets.randbits(32) if "HOLDFAST_FUZZ_CASES" in os.environ else 20261120
 AT_LEAST = 500  # for each of two callers
 #: These end the caller's own account or session, so each call of theirs has a caller of its own.
 ENDING = {"deleteMe", "logout"}
+#: Left out: a good answer has no end, and what has none cannot be compared with a schema. test_poison.py asks for its beginning.
+ENDLESS = "/stream"
 
 #: Valid by the schema, and still refused with 400 for what no schema says: the check is off for these, with its reason.
 SEMANTIC = {
@@ -64,8 +66,19 @@ SEMANTIC = {
         "POST /bookings/series/preview",
         "POST /series/{series_id}/reschedule",
     ],
-    "from must be before to": ["GET /availability"],
-    "a cursor is opaque, and only one that was given out is taken": ["GET /bookings", "GET /bookings/list"],
+    "from must be before to": ["GET /availability", "GET /analytics/bookings", "GET /analytics/bookings.csv"],
+    "a cursor is opaque, and only one that was given out is taken": [
+        "GET /bookings",
+        "GET /bookings/list",
+        "GET /audit",
+        "GET /changes",
+    ],
+    "only a token that was mailed is good": ["PUT /auth/password-reset"],
+    "an end in the past is none": ["POST /api-keys"],
+    "webhooks go to public addresses by https, and know the types of messages": [
+        "POST /webhooks",
+        "PATCH /webhooks/{webhook_id}",
+    ],
     "a taken e-mail is 400 by the room contract": ["POST /register"],
     "which names are time zones, the time zone data say": [
         "POST /rooms",
@@ -143,7 +156,7 @@ class Outcome:
 
 def make_schema(url: str, people: People) -> BaseSchema:
     settings = load_settings(database_url=url, jwt_secret=SECRET, bcrypt_cost=4, login_limit="off", _env_file=None)
-    schema = schemathesis.openapi.from_dict(service_document(), config=config())
+    schema = schemathesis.openapi.from_dict(service_document(), config=config()).exclude(path=ENDLESS)
     schema.app = build_app(build_state(settings))
 
     @schema.auth(refresh_interval=None)

@@ -19,14 +19,24 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import make_settings
+from holdfast import outbox
+from holdfast.adapters.mail import MailboxMailer, MailRefused, MailUnavailable, MemoryMailer
+from holdfast.adapters.webhooks import FakeSender, Reply
 from holdfast.core import metrics
 from holdfast.core.ids import new_id
+from holdfast.core.security import AccessTokens
 from holdfast.db.database import Database, after_commit, fetch_in
+from holdfast.jobs import Runner, queue
 from holdfast.main import build_app, build_state
+from holdfast.notifications import service as notifications
+from holdfast.streams.service import Subscriber
+from holdfast.streams.service.hub import MOST_WAITING
 from holdfast.web.metrics import _STANDINGS_OF, RequestMetrics
+from holdfast.webhooks import service as webhooks
 from support.api import Api, Person, tomorrow
 from support.everything import made, move_end
-from support.servers import free_port, served
+from support.servers import SECRET, free_port, served
+from support.streams import events, socket
 
 #: Everything that the dashboard and the alerts of `ops/` are built on, with the labels.
 NAMES = {
@@ -346,6 +356,83 @@ async def test_nobody_is_named(api: Api, admin: Person, user: Person) -> None:
     text = (await scrape(api)).text
     assert "@" not in text
     assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", text)
+
+
+async def test_clients_of_the_streams_are_counted_while_they_are_there(api: Api, own_database: str, tmp_path: Path) -> None:
+    async def clients(url: str) -> list[float]:
+        async with httpx.AsyncClient() as client:
+            found = Scrape((await client.get(f"{url}/metrics")).text)
+        return [found("stream_clients", transport=transport) for transport in ("sse", "websocket")]
+
+    with served({"HOLDFAST_DATABASE_URL": own_database}, log=tmp_path / "service.log") as server:
+        db = Database(own_database, pool_size=2)
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            who = await Api(client, db, AccessTokens(SECRET, minutes=60)).person()
+        await db.close()
+        assert await clients(server.url) == [0, 0]
+        async with events(server.url, who):
+            async with socket(server.url, who, "me"), socket(server.url, who, "me"):
+                assert await clients(server.url) == [1, 2]
+            async with asyncio.timeout(10):
+                while await clients(server.url) != [1, 0]:
+                    pass
+        async with asyncio.timeout(10):
+            while await clients(server.url) != [0, 0]:
+                pass
+
+
+async def test_who_is_too_slow_is_counted_once(api: Api, grown: Any) -> None:
+    subscriber: Any = Subscriber(None)  # type: ignore[arg-type]  # nobody asks who it is
+    told: Any = None
+    for _ in range(MOST_WAITING + 5):
+        subscriber.give(told)
+    assert subscriber.ended == "slow"
+    assert await grown("stream_dropped_total") == 1
+
+
+async def test_mails_are_counted_by_what_became_of_them(api: Api, admin: Person, user: Person, grown: Any) -> None:
+    kept: list[str] = []
+
+    async def keep(to: str, _subject: str, _mail: bytes) -> None:
+        kept.append(to)
+
+    refusing, failing = MemoryMailer(), MemoryMailer()
+    refusing.failure, failing.failure = MailRefused("no such address"), MailUnavailable("not now")
+    slots = await api.slots(user, await api.room(admin))
+    for slot, mailer in zip(slots, (MemoryMailer(), MailboxMailer(keep), refusing, failing), strict=False):
+        await api.booked(user, slot)
+        while await outbox.relay(api.db, [notifications.follow]):
+            """Another round."""
+        kinds = notifications.kinds(api.db, mailer, make_settings(api.db.url))
+        runner = Runner(api.db, kinds)
+        (claimed,) = await queue.claim(api.db, [(kind, 50) for kind in kinds])
+        await runner._work(claimed)
+    assert len(kept) == 1
+    assert {
+        outcome: await grown("mails_total", outcome=outcome) for outcome in ("sent", "kept", "refused", "failed")
+    } == dict.fromkeys(("sent", "kept", "refused", "failed"), 1)
+    runs = {outcome: await grown("job_runs_total", kind="mail", outcome=outcome) for outcome in ("completed", "dead", "failed")}
+    assert runs == {"completed": 2, "dead": 1, "failed": 1}
+    assert await grown("job_seconds_count", kind="mail") == 4
+
+
+async def test_webhooks_are_counted_by_what_became_of_them(api: Api, admin: Person, grown: Any) -> None:
+    answers = iter([204, 500, 410, 204])
+    sender = FakeSender(lambda _parcel: Reply(next(answers)))
+    ids = []
+    for _ in range(4):
+        made = await api.post("/webhooks", admin, json={"url": "https://sink.example/hook", "types": ["booking.created"]})
+        ids.append(made.json()["webhook"]["id"])
+        assert (await api.post(f"/webhooks/{ids[-1]}/test", admin)).status_code == 202
+    # Of the last one nothing is wanted any more.
+    assert (await api.send("DELETE", f"/webhooks/{ids[-1]}", admin)).status_code == 204
+    kinds = webhooks.kinds(api.db, sender)
+    runner = Runner(api.db, kinds)
+    for claimed in await queue.claim(api.db, [(kind, 50) for kind in kinds]):
+        await runner._work(claimed)
+    outcomes = ("delivered", "failed", "gone", "cancelled")
+    counted = {outcome: await grown("webhook_deliveries_total", outcome=outcome) for outcome in outcomes}
+    assert counted == dict.fromkeys(outcomes, 1)
 
 
 def test_what_a_request_costs_is_within_thirty_microseconds() -> None:

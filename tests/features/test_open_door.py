@@ -6,6 +6,7 @@ import json
 import shutil
 import zlib
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,9 @@ async def heard(networks: str, peer: str, kind: str = "http", **headers: str) ->
 
     raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
     scope = {"type": kind, "client": (peer, 5), "scheme": "ws" if kind == "websocket" else "http", "headers": raw}
-    await TrustedProxies(app, networks=networks)(scope, nothing, nothing)
+    await TrustedProxies(app, networks=[ip_network(part.strip(), strict=False) for part in networks.split(",")])(
+        scope, nothing, nothing
+    )
     return seen["client"][0], seen["scheme"]
 
 

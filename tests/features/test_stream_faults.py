@@ -20,7 +20,7 @@ from holdfast.db.database import Database
 from support.api import Api, Person
 from support.crashes import durable_postgres
 from support.servers import SECRET, ServerProcess, served
-from support.streams import events, socket
+from support.streams import PATIENCE, events, socket
 
 _LISTENING = """
 SELECT 1 FROM pg_stat_activity

@@ -527,6 +527,13 @@ async def test_bytes_end_a_socket(url: str, anna: Person) -> None:
         assert heard.ended == 1003
 
 
+async def test_what_is_far_too_large_ends_a_socket(url: str, anna: Person) -> None:
+    async with socket(url, anna, "me") as heard:
+        await heard.connection.send(json.dumps({"subscribe": ["x" * 100_000]}))
+        await heard.until(lambda: heard.ended is not None)
+        assert heard.ended == 1009
+
+
 async def test_a_stream_has_at_most_a_hundred_channels(live: Api, url: str, boss: Person, anna: Person) -> None:
     unknown = [f"room:{new_id()}" for _ in range(101)]
     refused = await live.get("/stream", anna, params={"channels": ",".join(unknown)})

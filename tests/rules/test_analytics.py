@@ -3,6 +3,8 @@
 import csv
 import io
 import random
+import statistics
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
@@ -157,6 +159,20 @@ def test_the_most_booked_come_first_and_equals_by_name() -> None:
     assert [one.name for one in rules.leading(tallies, "room", count=3)] == ["C", "A", "B"]
     assert [one.name for one in rules.leading(reversed(tallies), "room", count=3)] == ["C", "A", "B"]
     assert rules.leading(tallies, "event", count=3) == []
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 10, 11, 100, 1001])
+def test_the_median_and_the_ninth_decile_are_those_of_the_values_themselves(count: int) -> None:
+    chance = random.Random(count)
+    values = [chance.choice([-3, 0, 7, chance.randint(0, 20_000)]) for _ in range(count)]
+    found = rules.lead_time(Counter(values))
+    assert found.median == statistics.median(values)
+    assert found.p90 == pytest.approx(statistics.quantiles(values, n=10, method="inclusive")[8], abs=0.005)
+
+
+def test_the_lead_time_of_one_is_its_own_and_of_none_none() -> None:
+    assert rules.lead_time({5: 1}).as_json() == {"medianMinutes": 5, "p90Minutes": 5}
+    assert rules.lead_time({}).as_json() == {"medianMinutes": None, "p90Minutes": None}
 
 
 def test_a_percentage_has_two_decimals_and_nothing_is_a_part_of_nothing() -> None:

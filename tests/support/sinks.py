@@ -118,8 +118,7 @@ class Sink:
             delivered = Delivered(len(self.requests), headers, body, first.split(" ")[1])
             self.requests.append(delivered)
             self._heard.set()
-            await self.behaviour(delivered, writer)
-            await writer.drain()
+            await self._answer(delivered, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
             pass
         finally:
@@ -127,6 +126,21 @@ class Sink:
             writer.close()
             with suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+    async def _answer(self, delivered: Delivered, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """As `behaviour` says, until whoever asked has gone away."""
+        answering = asyncio.create_task(self._behave(delivered, writer))
+        leaving = asyncio.create_task(reader.read(1))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+
+    async def _behave(self, delivered: Delivered, writer: asyncio.StreamWriter) -> None:
+        await self.behaviour(delivered, writer)
+        await writer.drain()
 
     async def heard(self, count: int, seconds: float = 20.0) -> list[Delivered]:
         """The requests, as soon as there are so many."""

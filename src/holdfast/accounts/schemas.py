@@ -80,7 +80,7 @@ class PasswordReset(Body):
 class NewApiKey(Body):
     """What an API key is called, and what it may: both without `scopes`. Without `expiresAt` it has no end."""
 
-    name: Name
+    name: Name = Field(examples=["Timetable on the wall"])
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=2)] | None = None
     expiresAt: Instant | None = None
 

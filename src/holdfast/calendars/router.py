@@ -11,7 +11,7 @@ from holdfast.core import clock
 from holdfast.core.answers import Answer, answer
 from holdfast.core.preconditions import named_tags
 from holdfast.core.settings import Settings
-from holdfast.web.access import AnyCaller
+from holdfast.web.access import AnyCaller, LoggedInCaller
 from holdfast.web.errors import send
 from holdfast.web.fields import PathId, Text
 from holdfast.web.once import OnceDep
@@ -68,10 +68,11 @@ async def get_booking_calendar(booking_id: PathId, request: Request, caller: Any
     },
     status_code=201,
 )
-async def create_feed(caller: AnyCaller, state: StateDep, body: schemas.NewFeed | None = None) -> Response:
+async def create_feed(caller: LoggedInCaller, state: StateDep, body: schemas.NewFeed | None = None) -> Response:
     """Of your own bookings (a host's guests' too), or with `roomId`, for admins, of a room's. The addresses are shown once.
 
-    An Idempotency-Key is ignored: secrets are not kept to be replayed.
+    Not with an API key: an address that was made with one would outlive it. An Idempotency-Key is ignored: secrets are not
+    kept to be replayed.
     """
     feed, token = await service.create_feed(state.db, room_id=body.roomId if body else None, by=caller)
     settings = state.settings
@@ -102,7 +103,7 @@ async def list_feeds(caller: AnyCaller, db: DatabaseDep) -> Response:
     responses={204: {"description": "Ended."}, **refusals(400, 401, 403, 404, 409, 422)},
     status_code=204,
 )
-async def delete_feed(feed_id: PathId, caller: AnyCaller, db: DatabaseDep, once: OnceDep) -> Response:
+async def delete_feed(feed_id: PathId, caller: LoggedInCaller, db: DatabaseDep, once: OnceDep) -> Response:
     """For its owner. The address leads nowhere from then on."""
 
     def ended(_nothing: None) -> Answer:

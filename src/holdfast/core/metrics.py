@@ -238,7 +238,7 @@ def share(folder: Path) -> None:
 def exposition(readings: Sequence[Reading] = ()) -> bytes:
     """Everything in Prometheus' text format (0.0.4), with gauges that were read for this scrape.
 
-    Takes milliseconds, so not for the event loop.
+    Takes tens of milliseconds, so not for the event loop.
     """
     from prometheus_client import generate_latest
 

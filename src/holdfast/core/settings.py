@@ -1,5 +1,6 @@
 """Every setting, read once in the wiring and handed down; nothing else reads the environment."""
 
+import ipaddress
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,10 @@ DEVELOPMENT_SECRET = "holdfast-development-secret-never-use-it-in-production"  #
 _MIN_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key of the hash's length or longer
 _WEB_ADDRESS = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
 _WELL_KNOWN = ("secret", "changeme", "change-me", "password", "holdfast", "development", "example", "0123456789")
+
+
+def _networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip()]
 
 
 class Environment(StrEnum):
@@ -152,14 +157,11 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: str) -> str:
-        import ipaddress
-
-        for network in filter(None, (part.strip() for part in value.split(","))):
-            try:
-                ipaddress.ip_network(network, strict=False)
-            except ValueError as error:
-                msg = "must be addresses or networks like 10.0.0.0/8, separated by commas"
-                raise ValueError(msg) from error
+        try:
+            _networks(value)
+        except ValueError as error:
+            msg = "must be addresses or networks like 10.0.0.0/8, separated by commas"
+            raise ValueError(msg) from error
         return value
 
     @field_validator("login_limit", "rate_limit")
@@ -201,6 +203,16 @@ class Settings(BaseSettings):
             msg = "HOLDFAST_CONFERENCE_URL is needed with HOLDFAST_CONFERENCE_PROVIDER=http"
             raise ValueError(msg)
         return self
+
+    @property
+    def trusted_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """The proxies that are believed."""
+        return _networks(self.trusted_proxies)
+
+    @property
+    def origins(self) -> list[str]:
+        """Origins of web pages that may call the API, in lower case, as browsers send them (RFC 6454, section 6.1)."""
+        return [part.strip().lower() for part in self.cors_origins.split(",") if part.strip()]
 
     @property
     def development(self) -> bool:

@@ -183,17 +183,27 @@ def _public(
     else:
         return []
     status = "booked" if stored.type.startswith("booking.") else "held"
-    shape = gone or come
-    if shape is not None and shape.get("kind") == "event":
-        data = {"eventId": shape["eventId"], "labels": shape["seats"], "status": "free" if come is None else status}
-        return [("seat.changed", frozenset({f"event:{shape['eventId']}"}), data)]
+    seats = [*_seats_changed(gone, come, "free"), *_seats_changed(come, gone, status)]
     freed = _slot_ids(gone) if come is None else [one for one in _slot_ids(gone) if one not in _slot_ids(come)]
     taken = _slot_ids(come) if gone is None else [one for one in _slot_ids(come) if one not in _slot_ids(gone)]
     said: list[tuple[str, frozenset[str], dict[str, Any]]] = []
     for type_, ids, more in (("slot.freed", freed, {}), ("slot.taken", taken, {"status": status})):
         slots = [known.slots[one] for one in ids if one in known.slots]
         said += [(type_, frozenset({slot.channel}), {**slot.as_json(), **more}) for slot in slots]
-    return said
+    return [*seats, *said]
+
+
+def _seats_changed(
+    shape: Mapping[str, Any] | None, other: Mapping[str, Any] | None, status: str
+) -> list[tuple[str, frozenset[str], dict[str, Any]]]:
+    """What is said of an event's seats that are in the one shape and not in the other."""
+    if shape is None or shape.get("kind") != "event":
+        return []
+    same = other is not None and other.get("eventId") == shape["eventId"]
+    kept = set(other["seats"]) if same and other is not None else set()
+    labels = [label for label in shape["seats"] if label not in kept]
+    data = {"eventId": shape["eventId"], "labels": labels, "status": status}
+    return [("seat.changed", frozenset({f"event:{shape['eventId']}"}), data)] if labels else []
 
 
 def _slot_ids(shape: Mapping[str, Any] | None) -> list[str]:

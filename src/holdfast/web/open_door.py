@@ -52,17 +52,16 @@ def install(app: FastAPI, settings: Settings, state: State) -> None:
     if settings.rate_limit != "off":
         app.add_middleware(RateLimit, limit=settings.rate_limit, access_tokens=state.access_tokens)
     app.add_middleware(Compressed)
-    origins = [part.strip().lower() for part in settings.cors_origins.split(",") if part.strip()]
-    if origins:
+    if settings.origins:
         # Without credentials: tokens travel in a header that the page sets itself, never by themselves.
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=origins,
+            allow_origins=settings.origins,
             allow_methods=_METHODS,
             allow_headers=_READ,
             expose_headers=_SHOWN,
             max_age=_PREFLIGHT_SECONDS,
         )
     app.add_middleware(SecurityHeaders)
-    if settings.trusted_proxies.strip(", "):
-        app.add_middleware(TrustedProxies, networks=settings.trusted_proxies)
+    if settings.trusted_networks:
+        app.add_middleware(TrustedProxies, networks=settings.trusted_networks)

@@ -1,6 +1,7 @@
 """Whom a proxy speaks for: X-Forwarded-For and X-Forwarded-Proto, believed of listed proxies only."""
 
 import ipaddress
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -34,9 +35,9 @@ class TrustedProxies:
     it heard, so the right-most address that is no proxy of ours is the one that nobody could make up.
     """
 
-    def __init__(self, app: ASGIApp, *, networks: str) -> None:
+    def __init__(self, app: ASGIApp, *, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
         self.app = app
-        self._networks = tuple(ipaddress.ip_network(part.strip(), strict=False) for part in networks.split(",") if part.strip())
+        self._networks = tuple(networks)
         self._is_trusted = lru_cache(4096)(self._look)
 
     def _look(self, address: _Address) -> bool:

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, JsonValue, StrictBool, model_validator
+from pydantic import BaseModel, Field, JsonValue, StrictBool, WithJsonSchema, model_validator
 
+from holdfast.messages import TYPES
 from holdfast.web.fields import Body, Text
 from holdfast.web.openapi import PaginationAnswer
 
 Url = Annotated[str, Text(2_000, blank=False), Field(description="https://, without user name and fragment.")]
-Types = Annotated[list[Annotated[str, Text(100)]], Field(max_length=100, description="Which messages; none: all of them.")]
+#: Which there are is asked of the use case, whose refusal lists them.
+Type = Annotated[str, Text(100), WithJsonSchema({"type": "string", "enum": sorted(TYPES)})]
+Types = Annotated[list[Type], Field(max_length=100, description="Which messages; none: all of them.")]
 Description = Annotated[str, Text(500)]
 Status = Literal["pending", "delivered", "failed", "cancelled"]
 _INSTANT: dict[str, JsonValue] = {"format": "date-time"}

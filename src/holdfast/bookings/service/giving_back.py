@@ -119,10 +119,10 @@ async def _reschedule(
         await queries.move_bookings(session, {booking_id: wanted})
         holder = Holder(HolderKind.BOOKING, booking_id)
         await claims.take(session, [(unit, holder) for unit in wanted.units], refusal=SlotTaken)
-        # What it gives up is offered only now: its own old time is its own to take again.
-        await promote(session, {*before.resource_nos, *wanted.resources}, now=now)
         (moved,) = await queries.find_bookings(session, [booking_id])
         await outbox.enqueue(session, "booking.rescheduled", booking_id, by=by, before=before.as_json(), after=moved.as_json())
+        # What it gives up is offered only now: its own old time is its own to take again, and it is heard of as free first.
+        await promote(session, {*before.resource_nos, *wanted.resources}, now=now)
         await once.keep(session, moved)
     return moved
 

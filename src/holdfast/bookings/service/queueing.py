@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 
+from holdfast import outbox
 from holdfast.bookings import queries, rules
 from holdfast.bookings.errors import ConferenceServiceError, InLine, RequestAnswered, RequestNotFound
 from holdfast.bookings.rules import (
@@ -310,7 +311,10 @@ async def cancel_request(db: Database, *, ticket_id: UUID, by: Caller, once: Onc
             raise RequestNotFound
         if found[ticket_id].user_id != by.user_id:
             raise Forbidden
-        if not await queries.cancel_ticket(session, ticket_id):
+        if await queries.cancel_ticket(session, ticket_id):
+            before = {**found[ticket_id].as_json(), "userId": str(found[ticket_id].user_id)}
+            await outbox.enqueue(session, "booking_request.cancelled", ticket_id, by=by, before=before)
+        else:
             (ticket,) = (await queries.find_tickets(session, [ticket_id])).values()
             if ticket.status == "booked":
                 raise RequestAnswered(details={"bookingId": str(ticket.booking_id)})

@@ -279,12 +279,14 @@ async def _reschedule(
         await queries.move_bookings(session, {booking.id: wanted for booking, wanted in decided})
         taken = [(unit, Holder(HolderKind.BOOKING, one.id)) for one, wanted in decided for unit in wanted.units]
         await claims.take(session, taken, refusal=SlotTaken)
-        await promote(session, numbers, now=now)
         fresh = {one.id: one for one in await queries.find_bookings(session, [booking.id for booking in locked])}
+        # Who moves on makes room for who comes after: told in that order, what is taken is never heard of as freed last.
+        told = locked[::-1] if fresh[locked[0].id].start > locked[0].start else locked
         await outbox.enqueue_all(
             session,
-            [Message("booking.rescheduled", one.id, by, before=one.as_json(), after=fresh[one.id].as_json()) for one in locked],
+            [Message("booking.rescheduled", one.id, by, before=one.as_json(), after=fresh[one.id].as_json()) for one in told],
         )
+        await promote(session, numbers, now=now)
         result = BookedSeries(series, tuple(fresh[one.id] for one in locked))
         await once.keep(session, result)
     return result

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 #: Seconds that a client which is told to go has for taking its last bytes.
 _LAST_SECONDS = 1.0
 #: And one that reads slowly, or not at all: longer than its connection lives then (cli.py), so that it ends in order or is lost.
-_SLOW_SECONDS = 40.0
+_SLOW_SECONDS = 150.0
 
 
 class EventStream(Response):
@@ -116,9 +116,8 @@ async def _until_gone(receive: Receive) -> None:
     response_class=Response,
     responses={
         200: {
-            "description": "Events until one side ends it: `id`, `event` (the type) and `data`, a StreamMessage.",
-            "model": schemas.StreamMessage,
-            "content": {"text/event-stream": {}},
+            "description": "Events until one side ends it: `id`, `event` (the type), `data` (the message, as a webhook gets it).",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": schemas.EXAMPLE}},
         },
         **refusals(400, 401, 403, 404, 410),
     },

@@ -23,7 +23,7 @@ def hub_of(connection: HTTPConnection) -> Hub:
 def check_origin(connection: HTTPConnection) -> None:
     """Raise OriginForbidden for a web page of a foreign origin."""
     settings = connection.app.state.holdfast.settings
-    allowed = [origin.strip() for origin in settings.cors_origins.lower().split(",") if origin.strip()]
+    allowed = settings.origins
     if settings.public_url is not None:
         allowed.append("/".join(settings.public_url.lower().split("/")[:3]))
     scheme = "https" if connection.scope["scheme"] in {"https", "wss"} else "http"

@@ -35,6 +35,10 @@ HEARTBEAT_SECONDS = 15.0
 #: Messages that are read at a time, and how many a client may have missed that are still told one by one.
 _PAGE = 200
 _MOST_MISSED = 100_000
+#: Of many whom a message concerns, so many are sent it at once, and the next so many seconds later: requests have their turn in
+#: between, and what happens meanwhile goes out with it. 500 who all watch one room take a fifth of a core, and wait 0.1 s.
+_AT_A_TIME = 20
+_BETWEEN_SECONDS = 0.004
 #: Seconds between looks without being woken, and between looks at who must go.
 _LOOK_SECONDS = 1.0
 _WATCH_SECONDS = 1.0
@@ -301,8 +305,10 @@ class Hub:
             touched |= concerned
         self._position = stored[-1].number
         self.last_id = _all_of(stored[-1].id)
-        for subscriber in touched:
+        for place, subscriber in enumerate(touched, start=1):
             subscriber.wake()
+            if place % _AT_A_TIME == 0:
+                await asyncio.sleep(_BETWEEN_SECONDS)
         return True
 
     async def _watch(self) -> None:

@@ -37,8 +37,8 @@ log = structlog.get_logger(__name__)
 class _Lane:
     inside: int = 0
     failing: bool = False
-    #: Seconds that a request takes.
-    pace: float = 0.1
+    #: Seconds that an attempt takes, with all that is around the request: too short a guess makes those who wait come in vain.
+    pace: float = 0.2
     #: When the last one of those who were sent away comes back.
     booked_until: float = 0.0
 
@@ -62,13 +62,13 @@ class Lanes:
         lane.booked_until = min(max(lane.booked_until, now) + lane.pace / width, now + _LONGEST_WAIT.total_seconds())
         return timedelta(seconds=lane.booked_until - now)
 
-    def leave(self, webhook_id: UUID, result: Result | None) -> None:
-        """Give the place back, with what came of it."""
+    def leave(self, webhook_id: UUID, result: Result | None, seconds: float) -> None:
+        """Give the place back, with what came of it, and after how long."""
         lane = self._lanes[webhook_id]
         lane.inside -= 1
         if result is not None:
             lane.failing = result.outcome is not Outcome.DELIVERED
-            lane.pace = max(result.milliseconds / 1000, 0.02)
+            lane.pace = (lane.pace + max(seconds, 0.02)) / 2
         elif not lane.inside and not lane.failing:
             del self._lanes[webhook_id]
 
@@ -133,7 +133,7 @@ async def deliver(
     full = lanes.enter(webhook_id)
     if full is not None:
         raise Later(full)
-    result: Result | None = None
+    result, entered = None, time.monotonic()
     try:
         turn = await take(db, UUID(job.payload["deliveryId"]))
         if turn is None:
@@ -142,7 +142,7 @@ async def deliver(
         metrics.webhook_sent(result.outcome.value)
         pause = await end(db, turn, result, retries=retries)
     finally:
-        lanes.leave(webhook_id, result)
+        lanes.leave(webhook_id, result, time.monotonic() - entered)
     log.info("webhook.attempted", webhook_id=str(webhook_id), message_id=turn.message_id, outcome=result.outcome.value)
     if pause is not None:
         raise Later(pause)

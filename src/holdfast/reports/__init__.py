@@ -1,0 +1,1 @@
+"""Looking back: analytics, exports, the audit log, and every change in order. Reads only; nothing here changes anything."""

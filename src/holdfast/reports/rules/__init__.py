@@ -1,0 +1,60 @@
+"""What reports say, and how: pure."""
+
+from holdfast.reports.rules.analytics import (
+    DEFAULT_TOP,
+    MAX_DAYS,
+    MAX_TOP,
+    Analytics,
+    Day,
+    EventUse,
+    LeadTime,
+    OpenRoom,
+    Period,
+    RoomUse,
+    Tally,
+    lead_time,
+    leading,
+    percent_of,
+    uses,
+)
+from holdfast.reports.rules.cells import CSV, file_name, line, safe_cell
+from holdfast.reports.rules.changes import (
+    Change,
+    Place,
+    Types,
+    number_in_cursor,
+    number_text,
+    place_in_cursor,
+    place_text,
+)
+from holdfast.reports.rules.opening import open_seconds
+
+__all__ = [
+    "CSV",
+    "DEFAULT_TOP",
+    "MAX_DAYS",
+    "MAX_TOP",
+    "Analytics",
+    "Change",
+    "Day",
+    "EventUse",
+    "LeadTime",
+    "OpenRoom",
+    "Period",
+    "Place",
+    "RoomUse",
+    "Tally",
+    "Types",
+    "file_name",
+    "lead_time",
+    "leading",
+    "line",
+    "number_in_cursor",
+    "number_text",
+    "open_seconds",
+    "percent_of",
+    "place_in_cursor",
+    "place_text",
+    "safe_cell",
+    "uses",
+]
