@@ -18,7 +18,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help run up down seed check fmt lint types imports compose-check test test-cover fuzz torture \
-  load-test bench bench-seats bench-queue bench-availability bench-history verify openapi migrate doctor requirements clean
+  load-test bench bench-seats bench-queue bench-availability bench-streams bench-analytics bench-history verify openapi migrate doctor requirements clean
 
 help: ## List all targets
 	@echo "Holdfast: make <target>. Begin with: make run"
@@ -125,6 +125,12 @@ bench-queue: $(VENV)/dev ## The same crowds with and without the fair queue: how
 
 bench-availability: $(VENV)/dev ## The search for free rooms among 1,000 over 7 days
 	@$(BIN)/python loadtest/availability.py $(ARGS)
+
+bench-streams: $(VENV)/dev ## From a booking's commit to the sockets of 500 subscribers, and what they cost the bookings
+	@$(BIN)/python loadtest/streams.py $(ARGS)
+
+bench-analytics: $(VENV)/dev ## Figures over a million bookings, with the plans (loads for some minutes)
+	@$(BIN)/python loadtest/analytics.py $(ARGS)
 
 bench-history: $(VENV)/dev ## The same at 10 million bookings against 100 thousand (loads for a quarter of an hour)
 	@$(BIN)/python loadtest/history.py $(ARGS)

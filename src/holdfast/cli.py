@@ -218,7 +218,7 @@ def _serve(settings: Settings, url: str, listening: socket.socket, *, demo: bool
         log_config=None,
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
-        # A client asks for channels, no more; what is told is short: packing it for each client costs more than it saves.
+        # A client asks for channels, no more. What is told is short: packing it for each client costs more than it saves.
         ws_max_size=65_536,
         ws_per_message_deflate=False,
         backlog=4096,

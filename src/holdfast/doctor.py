@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from holdfast import outbox
 from holdfast.adapters.conferencing import ProviderUnknown, make_provider
 from holdfast.core.settings import DEVELOPMENT_SECRET, Settings
 from holdfast.db import migrations
@@ -12,6 +13,8 @@ from holdfast.db.database import SERVER_SETTINGS, Database
 from holdfast.worker import POOL_SIZE as WORKER_POOL_SIZE
 
 _OLDEST = 15
+#: Beyond which no worker seems to run.
+_MAX_LAG_SECONDS = 60.0
 _MAX_SKEW_SECONDS = 2.0
 _LOOK = """
 SELECT current_setting('server_version_num')::int / 10000 AS major, current_setting('fsync') AS fsync,
@@ -36,7 +39,9 @@ class Finding:
 
 async def examine(db: Database, settings: Settings, *, now: Callable[[], datetime]) -> list[Finding]:
     """All checks. Raises Busy where the database is out of reach."""
-    return [*_settings(settings), *await _database(db, settings, now), await _migrations(db)]
+    found = [*_settings(settings), *await _database(db, settings, now), await _migrations(db)]
+    # Tables of another migration would fail for another reason.
+    return [*found, await _relay(db)] if found[-1].level == "ok" else found
 
 
 def _settings(settings: Settings) -> list[Finding]:
@@ -129,3 +134,14 @@ async def _migrations(db: Database) -> Finding:
     if current == head:
         return Finding("ok", f"migrations are at head ({head})")
     return Finding("fail", f"migrations are at {current or 'nothing'}, not at {head}", "run `holdfast migrate`")
+
+
+async def _relay(db: Database) -> Finding:
+    lag = await outbox.lag_seconds(db)
+    if lag <= _MAX_LAG_SECONDS:
+        return Finding("ok", f"what happens is told (the relay is {lag:.1f} s behind)")
+    return Finding(
+        "warn",
+        f"the oldest change has waited {lag:.0f} s to be told: no mails, webhooks and streams of it yet",
+        "nothing to do where no service runs; else see that a worker does: `holdfast worker`, or inside `holdfast serve`",
+    )

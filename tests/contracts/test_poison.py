@@ -290,8 +290,8 @@ async def caller(api: Api, method: str, path: str) -> tuple[Person, dict[str, st
     return who, ids
 
 
-#: What a caller can do once only: each request has a caller of its own.
-ONCE = {"/auth/logout", "/hosts"}
+#: What a caller can do once only, or some times: each request has a caller of its own.
+ONCE = {"/auth/logout", "/hosts", "/api-keys", "/calendar-feeds"}
 
 
 async def still_alive(api: Api, who: Person) -> None:
@@ -425,6 +425,23 @@ async def test_poison_in_a_header_is_taken_or_refused(header: str, api: Api, adm
                     del response.headers["x-request-id"]  # a sane one is given back, as promised
                 # 422 is right where one key comes with different requests, and nowhere else.
                 check(response, f"{method} {header} {kind}", *((415, 431) if header == "Idempotency-Key" else ()))
+    await still_alive(api, user)
+
+
+async def test_poison_in_what_opens_a_stream_is_refused(api: Api, user: Person) -> None:
+    """A ticket is looked at only where there is no header; and where to resume from is said in a header of its own."""
+    for kind, poison in WIRE.items():
+        response = await api.get(f"/stream?ticket={quote(poison, safe='')}")
+        check(response, f"ticket {kind}")
+        assert response.status_code in {400, 401}, kind
+        headers = [(b"Last-Event-ID", poison), (b"Authorization", f"Bearer {user.token}".encode())]
+        response = await api.client.get("/stream", headers=headers)
+        check(response, f"Last-Event-ID {kind}")
+        assert response.status_code == (410 if poison else 200), kind
+        for value in (b"Bearer hf_" + poison, b"bearer bearer hf_" + poison):
+            response = await api.client.get("/stream", headers=[(b"Authorization", value)])
+            check(response, f"key {kind}")
+            assert response.status_code == 401, kind
     await still_alive(api, user)
 
 

@@ -27,7 +27,7 @@ def tour() -> list[tuple[str, str]]:
 
 def test_the_tour_prints_what_the_readme_says(own_database: str, tmp_path: Path) -> None:
     steps = tour()
-    assert len(steps) == 10
+    assert len(steps) == 12
     with served({"HOLDFAST_DATABASE_URL": own_database}, "--migrate", "--demo", log=tmp_path / "serve.log") as server:
         script = f"\necho '{MARK}'\n".join(commands for commands, _ in steps)
         script = script.replace("http://127.0.0.1:8080", server.url)

@@ -633,3 +633,17 @@ async def test_what_was_last_said_of_a_slot_or_a_seat_is_true(api: Api, admin: P
         taken = {place for place, status in last.items() if status in {"taken", "booked", "held"}}
         assert taken == {row["place"] for row in await api.db.fetch(BOOKED)}
         assert len(taken) > 20
+
+
+async def test_a_row_that_cannot_be_read_keeps_nobody_else_from_being_heard_of(api: Api, admin: Person) -> None:
+    for body in ('{"kind": "room", "slotIds": 7}', '{"slotIds": ["no id"]}', '{"kind": "event"}'):
+        await api.db.fetch(
+            "INSERT INTO outbox (id, type, subject_id, actor_role, after) "
+            "VALUES (gen_random_uuid(), 'booking.created', gen_random_uuid(), 'user', $1::text::jsonb)",
+            body,
+        )
+    response = await api.post("/notices", admin, json={"message": "Heard of all the same"})
+    assert response.status_code == 201, response.text
+    assert await relay(api.db, ()) > 3
+    heard = await messages.derive(api.db, await outbox.read_after(api.db, 0, limit=100))
+    assert [message.type for message in heard][-1:] == ["system.notice"]

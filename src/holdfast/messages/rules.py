@@ -108,7 +108,7 @@ def slot_ids_of(stored: StoredMessage, known: Known) -> set[str]:
     """The ids of the slots that a message is about."""
     if not stored.type.startswith(("booking.", "hold.")):
         return set()
-    return {slot_id for shape in shapes_of(stored, known) if _has_slots(shape) for slot_id in (shape or {})["slotIds"]}
+    return {str(UUID(slot_id)) for shape in shapes_of(stored, known) if _has_slots(shape) for slot_id in (shape or {})["slotIds"]}
 
 
 def _has_slots(shape: Mapping[str, Any] | None) -> bool:

@@ -14,7 +14,6 @@ from holdfast.core.errors import Refusal
 from holdfast.streams import rules, schemas
 from holdfast.streams.router.visitors import check_origin, hub_of, visitor_of
 from holdfast.streams.service import HEARTBEAT_SECONDS, Hub, Subscriber, Told, channels_of
-from holdfast.web.fields import storable
 from holdfast.web.openapi import refusals
 
 router = APIRouter(tags=["streams"])
@@ -142,7 +141,7 @@ async def stream(
     del ticket  # read by visitor_of, as the handshake of a WebSocket has no such parameters
     check_origin(request)
     visitor, caller = await visitor_of(request)
-    asked = [part for text in channels or ["me"] for part in storable(text).split(",")]
+    asked = [part for text in channels or ["me"] for part in text.split(",")]
     found = await channels_of(request.app.state.holdfast.db, asked, by=caller)
     hub = hub_of(request)
     point = rules.parse_point(last_event_id) if last_event_id else None
