@@ -530,6 +530,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     # A feed's address is a credential that would outlive the key.
     ("POST", "/calendar-feeds"): Row(plain("/calendar-feeds", json={}), 201, 201, 201, keys=False),
     ("GET", "/calendar-feeds"): Row(plain("/calendar-feeds"), 200, 200, 200),
+    ("GET", "/calendar-feeds/{feed_id}"): Row(of_feed, 200, 403, 403),
     ("DELETE", "/calendar-feeds/{feed_id}"): Row(of_feed, 204, 403, 403, keys=False),
     ("GET", "/calendar/{feed_token}.ics"): Row(of_feed_address("url"), 200, 200, 200, open_to_all=True),
     ("GET", "/calendar/{feed_token}/freebusy.ics"): Row(of_feed_address("freeBusyUrl"), 200, 200, 200, open_to_all=True),

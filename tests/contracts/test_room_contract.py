@@ -484,6 +484,9 @@ async def test_every_declared_answer_comes_and_has_the_declared_form(one: Case, 
 class BrokenDatabase:
     """A database whose every use is a defect."""
 
+    #: Of the hub, which does not connect before somebody listens.
+    url = "postgresql://nowhere"
+
     async def fetch(self, statement: str, *arguments: object) -> NoReturn:
         raise RuntimeError("broken on purpose: fetch")
 

@@ -323,6 +323,15 @@ async def test_a_period_without_bookings_has_all_its_days_and_no_lead_time(api: 
     assert found["topRooms"] == found["utilization"] == found["eventUtilization"] == []
 
 
+async def test_a_booking_for_the_end_of_time_is_counted_too(api: Api, admin: Person, user: Person) -> None:
+    """Four billion minutes ahead: more than a PostgreSQL integer holds."""
+    booking = await api.booked(user, (await api.slots(user, await api.room(admin), "9998-06-01"))[0])
+    made_on = booking["createdAt"][:10]
+    found = await analyze(api, admin, **{"from": made_on, "to": made_on})
+    assert found["totals"]["bookings"] == 1
+    assert found["leadTime"]["medianMinutes"] > 2**31
+
+
 async def test_what_is_booked_through_the_api_is_in_the_analytics(api: Api, admin: Person, user: Person) -> None:
     """By days made, cancelled ones too; and by the time taken, without them."""
     room = await api.room(admin)

@@ -133,17 +133,17 @@ async def test_a_deleted_key_is_out_in_every_process_at_once(api: Api, user: Per
         await use_noted()
     assert (refused.status_code, code(refused)) == (401, "UNAUTHORIZED")
     assert refused.headers["www-authenticate"].startswith("Bearer")
-    assert not await api_keys.is_good(api.db, UUID(pair["apiKey"]["id"]))
+    assert not await api_keys.good_keys(api.db, [UUID(pair["apiKey"]["id"])])
     gone = await api.send("DELETE", f"/api-keys/{pair['apiKey']['id']}", user)
     assert (gone.status_code, code(gone)) == (404, "API_KEY_NOT_FOUND")
 
 
 async def test_an_expired_key_is_out(api: Api, user: Person) -> None:
     pair = await made(api, user, expiresAt="2999-01-01T00:00:00Z")
-    assert await api_keys.is_good(api.db, UUID(pair["apiKey"]["id"]))
+    assert await api_keys.good_keys(api.db, [UUID(pair["apiKey"]["id"])])
     await api.db.fetch("UPDATE api_keys SET expires_at = clock_timestamp()")
     assert (await api.get("/users/me", headers=with_key(pair))).status_code == 401
-    assert not await api_keys.is_good(api.db, UUID(pair["apiKey"]["id"]))
+    assert not await api_keys.good_keys(api.db, [UUID(pair["apiKey"]["id"])])
 
 
 async def test_a_key_follows_its_owners_role_and_status(api: Api, admin: Person, user: Person) -> None:

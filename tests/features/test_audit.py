@@ -266,7 +266,8 @@ async def test_whoever_may_change_something_is_in_the_log_for_it(method: str, pa
         assert {one["actor"]["userId"] for one in found} == {str(who.id)}
 
 
-SECRET_NAME = re.compile(r"password|secret|hash|token|ticket|cookie|authorization", re.IGNORECASE)
+#: But not how long one is good, as in `previousSecretUntil`.
+SECRET_NAME = re.compile(r"^(?!.*Until$).*(password|secret|hash|token|ticket|cookie|authorization)", re.IGNORECASE)
 CANARY = "canary-in-the-coal-mine"
 
 
@@ -358,6 +359,9 @@ async def test_nothing_secret_is_in_the_log_whatever_is_done(api: Api, admin: Pe
     await walk_through_credentials(api, 1)
     await everything(api, admin)
     for row in MATRIX.values():
+        if row is MATRIX["GET", "/stream"]:
+            # Its answer has no end, and it changes nothing.
+            continue
         for kind in ("user", "other", "admin"):
             stage = Stage(api, await api.person(), await api.person(), await api.admin())
             address, request = await row.prepare(stage)
@@ -368,7 +372,8 @@ async def test_nothing_secret_is_in_the_log_whatever_is_done(api: Api, admin: Pe
     await walk_through_credentials(api, 2)
     rows = await api.db.fetch("SELECT * FROM outbox")
     holds = {str(row["id"]) for row in await api.db.fetch("SELECT id FROM holds")}
-    secrets = (listener.secrets | set(await stored_secrets(api)) | {CANARY, admin.token}) - holds
+    # A deleted webhook's secret is wiped.
+    secrets = (listener.secrets | set(await stored_secrets(api)) | {CANARY, admin.token}) - holds - {""}
     assert len(rows) > 300
     assert len(secrets) > 50
     seen_types = set()

@@ -134,6 +134,12 @@ async def test_requests_are_counted_by_route_template_and_status(api: Api, user:
     assert await grown("request_seconds_bucket", **ours, le="+Inf") == 2
 
 
+async def test_a_request_with_the_tag_of_compressed_bytes_is_counted_by_its_route(api: Api, admin: Person, grown: Any) -> None:
+    room = await api.room(admin)
+    await api.get(f"/rooms/{room['id']}", admin, headers={"If-None-Match": '"some-gzip"'})
+    assert await grown("requests_total", method="GET", route="/rooms/{room_id}", status="200") == 1
+
+
 async def test_made_up_addresses_and_methods_are_one_label_each(api: Api, grown: Any) -> None:
     for number in range(5):
         await api.get(f"/made-up/{number}")

@@ -20,6 +20,7 @@ from holdfast.core.errors import Busy
 from holdfast.core.ids import new_id
 from holdfast.db.database import SERVER_SETTINGS, Database
 from holdfast.messages import Message
+from holdfast.notifications import service as notifications
 from holdfast.outbox import StoredMessage, relay
 from holdfast.outbox.relay import _LOCK, A_FEW, AT_ONCE
 from support.api import Api, Person, tomorrow
@@ -647,3 +648,18 @@ async def test_a_row_that_cannot_be_read_keeps_nobody_else_from_being_heard_of(a
     assert await relay(api.db, ()) > 3
     heard = await messages.derive(api.db, await outbox.read_after(api.db, 0, limit=100))
     assert [message.type for message in heard][-1:] == ["system.notice"]
+    assert str(heard[-1].subject_id) == response.json()["notice"]["id"]
+
+
+async def test_a_row_that_cannot_be_read_keeps_nobody_else_from_being_sent_mails(api: Api, admin: Person, user: Person) -> None:
+    (slot, *_) = await api.slots(admin, await api.room(admin))
+    for body in ('{"kind": "room", "slotIds": 7}', "[]", '{"kind": "room", "end": "2999-01-01T00:00:00Z", "seriesId": 1}'):
+        await api.db.fetch(
+            "INSERT INTO outbox (id, type, subject_id, actor_role, after) "
+            "VALUES (gen_random_uuid(), 'booking.cancelled', gen_random_uuid(), 'user', $1::text::jsonb)",
+            body,
+        )
+    await api.booked(user, slot)
+    assert await relay(api.db, (notifications.follow,)) > 3
+    (job,) = await api.db.fetch("SELECT payload->>'to' AS reader FROM jobs WHERE kind = 'mail'")
+    assert job["reader"] == str(user.id)

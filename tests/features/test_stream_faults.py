@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+from starlette.websockets import WebSocket
+from structlog.testing import capture_logs
 
 from holdfast import outbox
-from holdfast.core.callers import SYSTEM
+from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.ids import new_id
 from holdfast.core.security import AccessTokens
 from holdfast.db.database import Database
+from holdfast.streams.router.sockets import _Conversation
+from holdfast.streams.service import Hub, Visitor
 from support.api import Api, Person
 from support.crashes import durable_postgres
 from support.servers import SECRET, ServerProcess, served
@@ -226,3 +231,29 @@ async def test_who_never_reads_costs_little_slows_nobody_and_is_parted_with(
     assert "Traceback" not in log.read_text()
     # The server gives its connections ten seconds to take their last bytes.
     assert stopped_in < 14
+
+
+async def test_a_defect_in_a_conversation_is_logged_and_no_ordinary_end(
+    api: Api, user: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def defect(_self: _Conversation, _text: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(_Conversation, "_hear", defect)
+    heard = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "{}"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return heard.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+    await websocket.accept()
+    hub = Hub(api.db, listen_url="", is_out=lambda _user, _session: False)
+    subscriber = await hub.join(Visitor(user.id))
+    with capture_logs() as logged:
+        await _Conversation(websocket, hub, subscriber, Caller(user.id, "user")).run()
+    assert [one["event"] for one in logged if one["log_level"] == "error"] == ["socket.broken"]
+    assert (sent[-1]["code"], sent[-1]["reason"]) == (1013, "broken")

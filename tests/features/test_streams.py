@@ -10,8 +10,9 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from holdfast import streams
 from holdfast.core.ids import new_id
-from holdfast.core.security import AccessTokens
+from holdfast.core.security import AccessTokens, stored_secret
 from holdfast.db.database import Database
 from support.api import Api, Person, code, tomorrow
 from support.databases import cloned_database
@@ -365,6 +366,16 @@ async def test_a_ticket_is_over_after_thirty_seconds(live: Api, url: str, anna: 
     assert (await live.get("/stream", params={"ticket": ticket})).status_code == 401
     kept = await live.db.fetch("SELECT hash FROM stream_tickets WHERE user_id = $1", anna.id)
     assert all(ticket.encode() not in row["hash"] for row in kept)
+
+
+async def test_tickets_that_nobody_used_are_tidied_away(live: Api, anna: Person) -> None:
+    over, good = await ticket_of(live, anna), await ticket_of(live, anna)
+    await live.db.fetch(
+        "UPDATE stream_tickets SET expires_at = expires_at - interval '1 minute' WHERE hash = $1", stored_secret(over)
+    )
+    await streams.tidy(live.db)
+    left = {row["hash"] for row in await live.db.fetch("SELECT hash FROM stream_tickets WHERE user_id = $1", anna.id)}
+    assert {stored_secret(over), stored_secret(good)} & left == {stored_secret(good)}
 
 
 async def test_an_api_key_listens_and_makes_no_tickets(live: Api, url: str, boss: Person, anna: Person) -> None:

@@ -194,6 +194,22 @@ async def test_what_travels_together_is_still_each_one_s_own(traced: Api, kept: 
     assert {(row["actor_id"], row["trace"].split("-")[1]) for row in rows} == set(own.items())
 
 
+async def test_who_waits_in_line_keeps_their_own_trace(traced: Api) -> None:
+    admin = await traced.admin()
+    people = await traced.people(6)
+    slots = await traced.slots(admin, await traced.room(admin, policy={"fairQueue": True}))
+    traces = {person.id: f"{number:032x}" for number, person in enumerate(people, 1)}
+    answers = await asyncio.gather(
+        *(
+            traced.book(person, slot, headers={"traceparent": f"00-{traces[person.id]}-b7ad6b7169203331-01"})
+            for person, slot in zip(people, slots, strict=False)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    rows = await traced.db.fetch("SELECT actor_id, trace FROM outbox WHERE type = 'booking.created'")
+    assert {row["actor_id"]: row["trace"].split("-")[1] for row in rows} == traces
+
+
 async def test_nothing_secret_or_personal_is_in_a_span(traced: Api, kept: Kept) -> None:
     admin = await traced.admin()
     body = {"email": f"{CANARY}@example.com", "password": CANARY, "role": "user", "name": CANARY}

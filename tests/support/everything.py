@@ -54,6 +54,7 @@ class Everything:
         await self.lines()
         await self.limits()
         await self.comings_and_goings()
+        await self.outward()
         await settle_all(self.api.db)
 
     async def person(self) -> Person:
@@ -292,6 +293,28 @@ class Everything:
         window = {"daysOfWeek": [1, 2, 3, 4, 5, 6, 7], "startTime": "12:00", "endTime": "17:00"}
         assert (await self.api.send("PUT", f"/rooms/{shorter['id']}/schedule", self.admin, json=window)).status_code == 200
         await self.cancel(user, booking)
+
+    async def outward(self) -> None:
+        """API keys that are good and over, calendar feeds, webhooks with what they were sent, a forgotten password."""
+        user, keys = await self.person(), "/api-keys"
+        made(await self.api.post(keys, user, json={"name": "Wall", "scopes": ["read"]}), "apiKey")
+        made(await self.api.post(keys, user, json={"name": "Until then", "expiresAt": "2999-01-01T00:00:00Z"}), "apiKey")
+        gone = made(await self.api.post(keys, user, json={"name": "Gone"}), "apiKey")
+        assert (await self.api.send("DELETE", f"{keys}/{gone['id']}", user)).status_code == 204
+        room = await self.api.room(self.admin, name="With a calendar")
+        made(await self.api.post("/calendar-feeds", user), "feed")
+        made(await self.api.post("/calendar-feeds", self.admin, json={"roomId": room["id"]}), "feed")
+        ended = made(await self.api.post("/calendar-feeds", user), "feed")
+        assert (await self.api.send("DELETE", f"/calendar-feeds/{ended['id']}", user)).status_code == 204
+        for fields in ({"types": ["booking.created"]}, {"enabled": False}):
+            hook = made(
+                await self.api.post("/webhooks", self.admin, json={"url": "https://hooks.example.com", **fields}), "webhook"
+            )
+            made(await self.api.post(f"/webhooks/{hook['id']}/test", self.admin), "delivery", 202)
+        made(await self.api.post(f"/webhooks/{hook['id']}/rotate-secret", self.admin), "webhook", 200)
+        email = {"email": f"{user.id}@example.com"}
+        assert (await self.api.post("/auth/password-reset", json=email)).status_code == 202
+        assert (await self.api.post("/auth/ticket", user)).status_code == 200
 
 
 async def everything(api: Api, admin: Person) -> None:

@@ -96,6 +96,18 @@ async def list_feeds(caller: AnyCaller, db: DatabaseDep) -> Response:
     return send(answer({"feeds": [feed.as_json() for feed in await service.list_feeds(db, by=caller)]}))
 
 
+@router.get(
+    "/calendar-feeds/{feed_id}",
+    operation_id="getCalendarFeed",
+    summary="One of your calendar addresses",
+    responses=reads(schemas.FeedAnswer, 400, 403, 404),
+)
+async def get_feed(feed_id: PathId, caller: AnyCaller, db: DatabaseDep) -> Response:
+    """Without its secret, which was shown once."""
+    feed = await service.get_feed(db, feed_id=feed_id, by=caller)
+    return send(answer({"feed": feed.as_json()}))
+
+
 @router.delete(
     "/calendar-feeds/{feed_id}",
     operation_id="deleteCalendarFeed",

@@ -19,6 +19,12 @@ class FeedShape(BaseModel):
     createdAt: str = Field(json_schema_extra={"format": "date-time"})
 
 
+class FeedAnswer(BaseModel):
+    """The feed."""
+
+    feed: FeedShape
+
+
 class NewFeedAnswer(BaseModel):
     """A new feed and its two addresses. Whoever knows them reads the calendar: keep them like a password."""
 

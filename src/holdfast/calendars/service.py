@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from holdfast import outbox
 from holdfast.bookings.service import get_booking
 from holdfast.calendars import queries, rules
@@ -76,15 +78,26 @@ async def list_feeds(db: Database, *, by: Caller) -> list[Feed]:
         return await queries.list_feeds(session, by.own_id)
 
 
+async def get_feed(db: Database, *, feed_id: UUID, by: Caller) -> Feed:
+    """A feed of the caller's. Raises FeedNotFound, Forbidden."""
+    async with db.transaction() as session:
+        return await _own(session, feed_id, by=by)
+
+
+async def _own(session: AsyncSession, feed_id: UUID, *, by: Caller) -> Feed:
+    feed = await queries.find_feed(session, feed_id)
+    if feed is None:
+        raise FeedNotFound
+    if feed.user_id != by.user_id:
+        raise Forbidden
+    return feed
+
+
 @retry_aborted
 async def delete_feed(db: Database, *, feed_id: UUID, by: Caller, once: Once) -> None:
     """End a feed of the caller's. Raises FeedNotFound, Forbidden."""
     async with once.transaction(db) as session:
-        feed = await queries.find_feed(session, feed_id)
-        if feed is None:
-            raise FeedNotFound
-        if feed.user_id != by.user_id:
-            raise Forbidden
+        feed = await _own(session, feed_id, by=by)
         if not await queries.delete_feed(session, feed_id):
             raise FeedNotFound
         await outbox.enqueue(session, "calendar_feed.deleted", feed_id, by=by, before=feed.as_json())

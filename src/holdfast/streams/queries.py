@@ -16,10 +16,10 @@ VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::interval)"""
 _USE_TICKET = """
 DELETE FROM stream_tickets WHERE hash = $1
 RETURNING user_id, role, session_id, token_expires_at, expires_at > clock_timestamp() AS good"""
-_GOOD_KEYS = """
-SELECT k.id FROM api_keys k JOIN users u ON u.id = k.user_id
-WHERE k.id = ANY($1::uuid[]) AND u.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())"""
-_TIDY = "DELETE FROM stream_tickets WHERE expires_at < clock_timestamp()"
+TIDY = """
+DELETE FROM stream_tickets WHERE hash IN (
+  SELECT hash FROM stream_tickets WHERE expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,3 @@ async def use_ticket(session: AsyncSession, hash_: bytes) -> Ticket | None:
     if not rows or not rows[0]["good"]:
         return None
     return Ticket(rows[0]["user_id"], rows[0]["role"], rows[0]["session_id"], rows[0]["token_expires_at"])
-
-
-async def good_keys(db: Database, ids: Collection[UUID]) -> set[UUID]:
-    """Which of these API keys still are."""
-    return {row["id"] for row in await db.fetch(_GOOD_KEYS, list(ids))}
-
-
-async def tidy_tickets(session: AsyncSession) -> None:
-    """Delete tickets that nobody used."""
-    await fetch_in(session, _TIDY)

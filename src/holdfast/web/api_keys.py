@@ -1,6 +1,7 @@
 """Who comes with an API key: looked up at each request, so a deleted key, a suspended owner, a new role count at once."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -21,9 +22,9 @@ SELECT k.id, k.user_id, u.role, 'write' = ANY(k.scopes) AS may_write,
        k.last_used_at IS NULL OR k.last_used_at < clock_timestamp() - $2::interval AS to_note
 FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.hash = $1 AND u.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())"""
-_IS_GOOD = """
-SELECT 1 FROM api_keys k JOIN users u ON u.id = k.user_id
-WHERE k.id = $1 AND u.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())"""
+_GOOD = """
+SELECT k.id FROM api_keys k JOIN users u ON u.id = k.user_id
+WHERE k.id = ANY($1::uuid[]) AND u.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())"""
 # Several who note at once: the first writes, the others find it written.
 _NOTE = """
 UPDATE api_keys SET last_used_at = clock_timestamp()
@@ -57,9 +58,9 @@ async def find_key(db: Database, secret: str) -> FoundKey:
     return FoundKey(row["id"], row["user_id"], row["role"], row["may_write"])
 
 
-async def is_good(db: Database, key_id: UUID) -> bool:
-    """True while the key is: for what lives longer than a request."""
-    return bool(await db.fetch(_IS_GOOD, key_id))
+async def good_keys(db: Database, ids: Collection[UUID]) -> set[UUID]:
+    """Which of these keys still are good: for what lives longer than a request."""
+    return {row["id"] for row in await db.fetch(_GOOD, list(ids))}
 
 
 async def _note(db: Database, key_id: UUID) -> None:

@@ -111,10 +111,10 @@ SELECT DISTINCT ON (webhook_id, subject_id) id, webhook_id, subject_id, trace,
   coalesce(next_attempt_at, created_at) < clock_timestamp() - $4::interval AS overdue
 FROM webhook_deliveries WHERE status = 'pending' AND (webhook_id, subject_id) > ($1, $2)
 ORDER BY webhook_id, subject_id, number, id LIMIT $3"""
-_TIDY = """
+TIDY = """
 DELETE FROM webhook_deliveries
-WHERE id IN (SELECT id FROM webhook_deliveries WHERE ended_at < clock_timestamp() - $1::interval ORDER BY ended_at LIMIT $2)
-RETURNING id"""
+WHERE id IN (SELECT id FROM webhook_deliveries WHERE ended_at < now() - $2::interval ORDER BY ended_at LIMIT $1)
+RETURNING 1"""
 
 
 def _webhook(row: Mapping[str, Any]) -> Webhook:
@@ -348,8 +348,3 @@ class Head:
 async def heads(db: Database, after: tuple[UUID, UUID], *, limit: int, patience: timedelta) -> list[Head]:
     """The first pending delivery of each subject behind `after` (webhook and subject)."""
     return [Head(**row) for row in await db.fetch(_HEADS, *after, limit, patience)]
-
-
-async def tidy(session: AsyncSession, older_than: timedelta, limit: int) -> int:
-    """Delete ended deliveries of long ago, at most `limit`; returns how many."""
-    return len(await fetch_in(session, _TIDY, older_than, limit))

@@ -335,6 +335,7 @@ def _request_json(wanted: NewBooking, by: Caller) -> dict[str, Any]:
             "requestId": by.request_id,
             "address": by.address,
             "keyId": str(by.key_id) if by.key_id else None,
+            "trace": by.trace,
         },
     }
 
@@ -380,8 +381,9 @@ def _taker(ticket: queries.NextInLine) -> Taker:
         by["role"],
         request_id=by["requestId"],
         address=by["address"],
-        # Requests from before there were API keys do not say.
+        # Requests from before there were API keys and traces do not say.
         key_id=UUID(by["keyId"]) if by.get("keyId") else None,
+        trace=by.get("trace"),
     )
     return Taker(
         Wish(ticket.user_id, _selection(request)),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from holdfast import jobs
@@ -16,14 +17,30 @@ from holdfast.outbox import StoredMessage
 MAIL = "mail"
 #: Finds out whose bookings an event has taken along, and asks for a mail to each.
 EVENT_MOVED = "mail.event_moved"
+#: What reading a row can end in whose shape is not what we write.
+_NOT_READ = (LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
+log = structlog.get_logger(__name__)
 
 
 async def follow(session: AsyncSession, stored: Sequence[StoredMessage]) -> None:
     """Enqueue a job for each mail that these messages are worth, in the relay's transaction.
 
     One change of a series is one mail, however many bookings it has, and however the relay's rounds divide its messages: the
-    first of them stands for all (`rules.groups`).
+    first of them stands for all (`rules.groups`). One that cannot be read is logged and left out: it must not keep all those
+    after it from being told.
     """
+    try:
+        await _follow(session, stored)
+    except _NOT_READ:
+        for message in stored:
+            try:
+                await _follow(session, [message])
+            except _NOT_READ:
+                log.exception("mail.not_read", message_id=str(message.id), type=message.type)
+
+
+async def _follow(session: AsyncSession, stored: Sequence[StoredMessage]) -> None:
     now = clock.now()
     told = [message for message in stored if rules.is_told(message, now=now)]
     if not told:

@@ -27,7 +27,7 @@ ORDER BY d.n"""
 LEAD_TIMES = """
 SELECT array_agg(minutes) AS minutes, array_agg(bookings) AS bookings
 FROM (
-  SELECT floor(date_part('epoch', b.start_at - b.created_at) / 60)::int AS minutes, count(*)::int AS bookings
+  SELECT floor(date_part('epoch', b.start_at - b.created_at) / 60)::bigint AS minutes, count(*)::int AS bookings
   FROM bookings b WHERE b.created_at >= $1::timestamptz AND b.created_at < $2::timestamptz
   GROUP BY 1) histogram"""
 

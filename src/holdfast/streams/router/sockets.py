@@ -69,7 +69,12 @@ class _Conversation:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for failure in ended:
+            # Nobody can send to a client that is gone (Starlette raises either); all else is a defect, and no ordinary end.
+            if isinstance(failure, Exception) and not isinstance(failure, WebSocketDisconnect | RuntimeError):
+                log.error("socket.broken", exc_info=failure)
+                self._subscriber.end("broken")
         reason = self._subscriber.ended
         log.debug("socket.ended", reason=reason)
         with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):

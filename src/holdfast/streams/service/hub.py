@@ -22,10 +22,11 @@ from holdfast.core.errors import Busy, Refusal
 from holdfast.db.database import Database
 from holdfast.db.listening import listen
 from holdfast.messages import EVERYONE, Message
-from holdfast.streams import queries, rules
+from holdfast.streams import rules
 from holdfast.streams.errors import EventsGone, TooManyStreams
 from holdfast.streams.rules import Channel, Point
 from holdfast.streams.service.opening import Visitor
+from holdfast.web import api_keys
 
 #: Streams of one process, and messages that wait for one of them.
 MOST_SUBSCRIBERS = 5_000
@@ -332,7 +333,7 @@ class Hub:
                 one.end("expired")
         keys = {one.visitor.key_id for one in self._subscribers if one.visitor.key_id is not None}
         if keys:
-            good = await queries.good_keys(self._db, keys)
+            good = await api_keys.good_keys(self._db, keys)
             for one in list(self._subscribers):
                 if one.visitor.key_id is not None and one.visitor.key_id not in good:
                     one.end("out")

@@ -1,14 +1,14 @@
 """Who opens a stream, and what they may watch."""
 
-import hashlib
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from holdfast.core.callers import Caller
+from holdfast.core.security import new_secret, stored_secret
 from holdfast.db.database import Database, retry_aborted
+from holdfast.db.tidying import delete_in_steps
 from holdfast.streams import queries, rules
 from holdfast.streams.errors import ChannelNotFound, TicketUnknown
 from holdfast.streams.queries import Ticket
@@ -30,10 +30,10 @@ class Visitor:
 @retry_aborted
 async def make_ticket(db: Database, *, expires_at: datetime | None, by: Caller) -> str:
     """A ticket (256 random bits) that opens one stream within thirty seconds. Only its hash is kept."""
-    ticket = secrets.token_urlsafe(32)
+    ticket = new_secret()
     async with db.transaction() as session:
         await queries.insert_ticket(
-            session, _hash(ticket), Ticket(by.own_id, by.role, by.session_id, expires_at), life=TICKET_LIFE
+            session, stored_secret(ticket), Ticket(by.own_id, by.role, by.session_id, expires_at), life=TICKET_LIFE
         )
     return ticket
 
@@ -42,14 +42,10 @@ async def make_ticket(db: Database, *, expires_at: datetime | None, by: Caller) 
 async def use_ticket(db: Database, ticket: str) -> Ticket:
     """Whom the ticket lets in; it is good once. Raises TicketUnknown."""
     async with db.transaction() as session:
-        found = await queries.use_ticket(session, _hash(ticket))
+        found = await queries.use_ticket(session, stored_secret(ticket))
     if found is None:
         raise TicketUnknown
     return found
-
-
-def _hash(ticket: str) -> bytes:
-    return hashlib.sha256(ticket.encode()).digest()
 
 
 async def channels_of(db: Database, asked: Iterable[str], *, by: Caller) -> list[Channel]:
@@ -64,5 +60,4 @@ async def channels_of(db: Database, asked: Iterable[str], *, by: Caller) -> list
 
 async def tidy(db: Database) -> None:
     """Delete tickets that nobody used."""
-    async with db.transaction() as session:
-        await queries.tidy_tickets(session)
+    await delete_in_steps(db, queries.TIDY)

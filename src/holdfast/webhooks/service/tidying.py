@@ -6,6 +6,7 @@ from uuid import UUID
 import structlog
 
 from holdfast.db.database import Database
+from holdfast.db.tidying import delete_in_steps
 from holdfast.jobs import Periodic
 from holdfast.webhooks import queries
 from holdfast.webhooks.rules import KEPT_FOR
@@ -36,13 +37,7 @@ def periodic(db: Database) -> tuple[Periodic, ...]:
 
 async def tidy(db: Database, *, older_than: timedelta = KEPT_FOR) -> int:
     """Delete deliveries that ended long ago; returns how many."""
-    removed = 0
-    while True:
-        async with db.transaction() as session:
-            batch = await queries.tidy(session, older_than, _AT_ONCE)
-        removed += batch
-        if batch < _AT_ONCE:
-            return removed
+    return await delete_in_steps(db, queries.TIDY, older_than)
 
 
 async def find_lost(db: Database, *, patience: timedelta = _PATIENCE) -> int:
