@@ -87,7 +87,8 @@ async def test_what_is_made_says_where_it_is(method: str, path: str, api: Api) -
     location = made.headers["location"]
     assert location.startswith("/")
     found = await api.get(location, stage.admin if path == "/register" else who)
-    assert found.status_code == 200, f"{location}: {found.text}"
+    # 405: a closure can be deleted there, and is seen in a list only.
+    assert found.status_code in {200, 405}, f"{location}: {found.text}"
 
 
 @named(with_parameter("pagesize"))
