@@ -56,7 +56,7 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled; what is under way is then waited for, or given back."""
         loops = [
-            asyncio.create_task(_again("rounds", self._round)),
+            asyncio.create_task(rounds(self._db)),
             asyncio.create_task(_again("relay", self._relay)),
             asyncio.create_task(self._runner.run()),
         ]
@@ -69,13 +69,6 @@ class Worker:
             await self._mailer.close()
             await self._sender.close()
 
-    async def _round(self) -> float:
-        """Settle what has lapsed, serve the lines, remind."""
-        await settle_all(self._db)
-        await serve_lines(self._db)
-        await remind_all(self._db)
-        return ROUND_SECONDS
-
     async def _relay(self) -> float:
         """Number what was committed, and hand it on."""
         told = await outbox.relay(self._db, self._followers)
@@ -83,6 +76,18 @@ class Worker:
             return RELAY_IDLE_SECONDS
         self._runner.wake()
         return 0 if told == outbox.AT_ONCE else RELAY_BUSY_SECONDS
+
+
+async def rounds(db: Database, *, every: float = ROUND_SECONDS) -> None:
+    """Settle what has lapsed, serve the lines, remind; so often, until cancelled."""
+
+    async def once() -> float:
+        await settle_all(db)
+        await serve_lines(db)
+        await remind_all(db)
+        return every
+
+    await _again("rounds", once)
 
 
 async def _again(name: str, work: Callable[[], Awaitable[float]]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -297,3 +298,11 @@ def test_what_looks_like_a_secret_is_taken_out(text: str, left: str) -> None:
 )
 def test_what_does_not_is_left_alone(text: str) -> None:
     assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize("part", ["a.", "eyJa.", "a+", "token=", '"token":"a', "bearer ", "a://", "/calendar/"])
+def test_looking_for_secrets_takes_no_longer_than_the_text_is_long(part: str) -> None:
+    """Tens of milliseconds; a minute where each place is searched to the end of the text."""
+    text, begun = part * (200_000 // len(part)), perf_counter()
+    without_secrets(text)
+    assert perf_counter() - begun < 2

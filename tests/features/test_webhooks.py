@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -668,6 +668,17 @@ async def test_a_webhook_that_fails_is_tried_one_at_a_time() -> None:
     assert lanes.enter(webhook) is not None
     lanes.leave(webhook, Result(Outcome.DELIVERED, 10), 0.01)
     assert [lanes.enter(webhook) for _ in range(3)] == [None, None, None]
+
+
+async def test_many_who_wait_for_a_webhook_that_hangs_do_not_come_back_all_the_time() -> None:
+    lanes, webhook = service.Lanes(), new_id()
+    assert lanes.enter(webhook) is None
+    lanes.leave(webhook, Result(Outcome.FAILED, 10_000), 10.0)
+    assert lanes.enter(webhook) is None
+    pauses = [lanes.enter(webhook) or timedelta() for _ in range(10_000)]
+    assert pauses == sorted(pauses)
+    assert max(Counter(pause // timedelta(seconds=1) for pause in pauses).values()) <= 52
+    assert pauses[300] < timedelta(seconds=60)
 
 
 async def test_a_sender_that_fails_in_any_way_is_a_failed_attempt(local: Api, admin: Person, db: Database) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from holdfast.bookings.service import settle_all, taking
 from holdfast.db import locks
 from holdfast.db.models import User
-from holdfast.worker import work
+from holdfast.worker import rounds
 from support.api import Person
 from support.crashes import until
 from support.races import Arena, codes, crowd
@@ -72,7 +72,7 @@ async def _offer_of(arena: Arena, who: Person) -> str | None:
 @asynccontextmanager
 async def _working(arena: Arena, count: int = 1, **fields: Any) -> AsyncIterator[None]:
     """The worker's loop beside the test."""
-    loops = [asyncio.ensure_future(work(arena.state.db, **fields)) for _ in range(count)]
+    loops = [asyncio.ensure_future(rounds(arena.state.db, **fields)) for _ in range(count)]
     try:
         yield
     finally:

@@ -9,8 +9,6 @@ from holdfast.core.callers import Caller
 from holdfast.core.errors import Invalid
 from holdfast.streams.errors import EventsGone, OriginForbidden
 
-#: The kinds of things that anybody with a token may watch.
-KINDS = ("room", "host", "event")
 #: Channels of one stream.
 MOST_CHANNELS = 100
 _ID = "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"

@@ -10,8 +10,9 @@ from holdfast.core import clock, tracing
 from holdfast.core.callers import Caller
 from holdfast.core.errors import Forbidden, Unauthenticated
 from holdfast.core.logging import user_id
-from holdfast.core.security import API_KEY_PREFIX
+from holdfast.core.security import API_KEY_PREFIX, Identity
 from holdfast.web import api_keys
+from holdfast.web.api_keys import FoundKey
 from holdfast.web.state import State
 
 _SCHEME = "bearer"
@@ -41,6 +42,18 @@ def bearer_token(header: str) -> str:
     return token[7:].strip() if token[:7].lower() == "bearer " else token
 
 
+async def who_is(state: State, header: str) -> Identity | FoundKey:
+    """Whose good token or API key an Authorization header carries. Raises Unauthenticated, Busy."""
+    token = bearer_token(header)
+    if not token:
+        raise Unauthenticated
+    if token.startswith(API_KEY_PREFIX):
+        return await api_keys.find_key(state.db, token)
+    identity = state.access_tokens.verify(token, now=clock.now())
+    await state.revocations.check(identity)
+    return identity
+
+
 class Access(HTTPBearer):
     """A dependency that lets the named roles in and gives the verified Caller; everybody else is refused.
 
@@ -67,23 +80,18 @@ class Access(HTTPBearer):
         if known is not None:
             return known
         state: State = request.app.state.holdfast
-        token = bearer_token(request.headers.get("authorization", ""))
-        if not token:
-            raise Unauthenticated
-        if token.startswith(API_KEY_PREFIX):
-            caller = await self._with_key(request, state, token)
+        found = await who_is(state, request.headers.get("authorization", ""))
+        if isinstance(found, FoundKey):
+            caller = self._with_key(request, found)
         else:
-            identity = state.access_tokens.verify(token, now=clock.now())
-            await state.revocations.check(identity)
-            caller = Caller(identity.user_id, identity.role, identity.session_id, **request_origin(request))
+            caller = Caller(found.user_id, found.role, found.session_id, **request_origin(request))
         if caller.role not in self._roles:
             raise Forbidden(self._refusal)
         request.scope["holdfast.caller"] = caller
         user_id.set(caller.user_id)
         return caller
 
-    async def _with_key(self, request: Request, state: State, secret: str) -> Caller:
-        key = await api_keys.find_key(state.db, secret)
+    def _with_key(self, request: Request, key: FoundKey) -> Caller:
         if not self._keys:
             message = "An API key cannot do this: log in, and use the token."
             raise Forbidden(message)

@@ -4,13 +4,11 @@ from datetime import UTC, datetime
 
 from starlette.requests import HTTPConnection
 
-from holdfast.core import clock
 from holdfast.core.callers import Caller
-from holdfast.core.security import API_KEY_PREFIX
 from holdfast.streams import rules
 from holdfast.streams.service import Hub, Visitor, use_ticket
-from holdfast.web import api_keys
-from holdfast.web.access import bearer_token
+from holdfast.web.access import who_is
+from holdfast.web.api_keys import FoundKey
 from holdfast.web.state import State
 
 
@@ -41,12 +39,9 @@ async def visitor_of(connection: HTTPConnection) -> tuple[Visitor, Caller]:
         await state.revocations.check_user(used.user_id, used.session_id)
         caller = Caller(used.user_id, used.role, used.session_id)
         return Visitor(used.user_id, used.session_id, expires_at=used.token_expires_at), caller
-    token = bearer_token(header or "")
-    if token.startswith(API_KEY_PREFIX):
-        key = await api_keys.find_key(state.db, token)
-        return Visitor(key.user_id, key_id=key.id), Caller(key.user_id, key.role, key_id=key.id)
-    identity = state.access_tokens.verify(token, now=clock.now())
-    await state.revocations.check(identity)
-    expires_at = datetime.fromtimestamp(identity.expires, UTC)
-    caller = Caller(identity.user_id, identity.role, identity.session_id)
-    return Visitor(identity.user_id, identity.session_id, expires_at=expires_at), caller
+    found = await who_is(state, header or "")
+    if isinstance(found, FoundKey):
+        return Visitor(found.user_id, key_id=found.id), Caller(found.user_id, found.role, key_id=found.id)
+    expires_at = datetime.fromtimestamp(found.expires, UTC)
+    caller = Caller(found.user_id, found.role, found.session_id)
+    return Visitor(found.user_id, found.session_id, expires_at=expires_at), caller

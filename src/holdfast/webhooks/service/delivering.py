@@ -27,7 +27,12 @@ from holdfast.webhooks.service.enqueueing import CLEARING, KIND, enqueue_deliver
 #: Requests of one process at once: to all webhooks, to one, and to one that fails, which must not take the others' places.
 AT_ONCE = 48
 WIDTH = 8
-_LONGEST_WAIT = timedelta(seconds=30)
+#: Seconds ahead for which who finds them taken is told a place; those behind come back one by one, so many seconds apart, to
+#: look again. Each who comes in vain costs two transactions: 60,000 for a webhook that hangs, each back after half a minute,
+#: kept all others' deliveries waiting for as long.
+_FORESEEN = 30.0
+_APART = 0.02
+_LONGEST_WAIT = 3_600.0
 _GONE = "the endpoint answered 410 Gone"
 
 log = structlog.get_logger(__name__)
@@ -59,8 +64,10 @@ class Lanes:
             return None
         now = time.monotonic()
         # One after the other, as the places will come free: so many wait that they must not all come at once.
-        lane.booked_until = min(max(lane.booked_until, now) + lane.pace / width, now + _LONGEST_WAIT.total_seconds())
-        return timedelta(seconds=lane.booked_until - now)
+        ahead = max(lane.booked_until - now, 0.0)
+        wait = min(ahead + (lane.pace / width if ahead < _FORESEEN else _APART), _LONGEST_WAIT)
+        lane.booked_until = now + wait
+        return timedelta(seconds=wait)
 
     def leave(self, webhook_id: UUID, result: Result | None, seconds: float) -> None:
         """Give the place back, with what came of it, and after how long."""
