@@ -175,10 +175,6 @@ _CHANGES = (
 UPDATE outbox SET number = n.number
 FROM (SELECT id, row_number() OVER (ORDER BY occurred_at, id) AS number FROM outbox) n WHERE outbox.id = n.id
 """,
-    """
-CREATE INDEX claims_of_bookings_by_time ON claims (lower(during)) INCLUDE (during, resource_no)
-WHERE booking_id IS NOT NULL AND seat_no = 0
-""",
     "CREATE INDEX outbox_of_a_key ON outbox (actor_key_id, occurred_at) WHERE actor_key_id IS NOT NULL",
     "CREATE INDEX outbox_of_a_request ON outbox (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX outbox_of_a_type ON outbox (type, occurred_at, id)",
@@ -211,7 +207,6 @@ _UNDO = (
     "DROP INDEX outbox_of_a_type",
     "DROP INDEX outbox_of_a_request",
     "DROP INDEX outbox_of_a_key",
-    "DROP INDEX claims_of_bookings_by_time",
     "ALTER TABLE outbox DROP COLUMN trace, DROP COLUMN actor_key_id",
 )
 

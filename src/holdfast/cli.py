@@ -121,6 +121,10 @@ def serve(
             if migrate or (migrate is None and settings.database_url is None):
                 _migrate(url)
             seeded = demo and settings.development and _seed(url)
+            if demo and not settings.development:
+                console.print(
+                    "--demo is left out: its log-ins are well known, and this is production. Next: holdfast create-admin"
+                )
             _serve(settings, url, listening, demo=demo, seeded=seeded)
     except KeyboardInterrupt:
         pass
@@ -150,6 +154,8 @@ def worker() -> None:
 
     try:
         with _database_url(settings) as url:
+            if _run(url, migrations.current) != migrations.head():
+                _fail("The database is not at this version's migrations. Next: holdfast migrate, then holdfast worker")
             console.print("The worker runs: offers, reminders, mails, webhooks. Ctrl-C stops it.")
             _run(url, until_told, pool_size=POOL_SIZE)
     except KeyboardInterrupt:

@@ -79,15 +79,16 @@ class Worker:
 
 
 async def rounds(db: Database, *, every: float = ROUND_SECONDS) -> None:
-    """Settle what has lapsed, serve the lines, remind; so often, until cancelled."""
+    """Settle what has lapsed, serve the lines, remind; so often, until cancelled. What fails of these keeps no other."""
 
-    async def once() -> float:
-        await settle_all(db)
-        await serve_lines(db)
-        await remind_all(db)
-        return every
+    def once(work: Callable[[Database], Awaitable[object]]) -> Callable[[], Awaitable[float]]:
+        async def done() -> float:
+            await work(db)
+            return every
 
-    await _again("rounds", once)
+        return done
+
+    await asyncio.gather(*(_again(work.__name__, once(work)) for work in (settle_all, serve_lines, remind_all)))
 
 
 async def _again(name: str, work: Callable[[], Awaitable[float]]) -> None:

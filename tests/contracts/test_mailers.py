@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 import structlog
+from aiosmtpd.controller import Controller
 from structlog.testing import capture_logs
 
 from conftest import make_settings
@@ -32,6 +33,7 @@ from holdfast.adapters.mail import (
 from holdfast.adapters.mail.offline import Keep
 from holdfast.core.settings import SettingsError
 from support.mails import MailSink
+from support.servers import free_port
 
 ANNA = "anna@example.com"
 DATABASE = "postgresql://nobody@127.0.0.1/none"
@@ -137,13 +139,27 @@ async def test_nobody_there_is_unavailable() -> None:
         await SmtpMailer("smtp://127.0.0.1:1").send(mail())
 
 
+async def test_a_sender_that_the_server_does_not_take_is_no_mails_fault() -> None:
+    class Picky:
+        async def handle_MAIL(self, _server: Any, _session: Any, _envelope: Any, _address: str, _options: Any) -> str:  # noqa: N802
+            return "553 5.7.1 not owned by you"
+
+    controller = Controller(Picky(), hostname="127.0.0.1", port=free_port())
+    controller.start()
+    try:
+        with pytest.raises(MailUnavailable, match="HOLDFAST_MAIL_FROM"):
+            await SmtpMailer(f"smtp://127.0.0.1:{controller.port}").send(mail())
+    finally:
+        controller.stop()
+
+
 async def test_user_and_password_are_decoded_and_a_wrong_one_is_no_mails_fault() -> None:
     user, password = "desk@example.com", "p@ss:/?#% wörd"
     async with MailSink(users={user: password}) as sink:
         host = sink.url.removeprefix("smtp://")
         await SmtpMailer(f"smtp://{quote(user, safe='')}:{quote(password, safe='')}@{host}").send(mail())
         assert len(sink.mails) == 1
-        with pytest.raises(MailUnavailable, match="does not let us in") as failed:
+        with pytest.raises(MailUnavailable, match="does not let us send") as failed:
             await SmtpMailer(f"smtp://{quote(user, safe='')}:wrong@{host}").send(mail())
         assert "wrong" not in str(failed.value)
 

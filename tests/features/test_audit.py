@@ -87,7 +87,7 @@ async def test_the_service_itself_strangers_and_keys_are_actors_too(api: Api, st
     with_key, anyone, system = await audit(api, admin)
     assert with_key["actor"] == {"kind": "apiKey", "userId": str(user.id), "role": "user", "apiKeyId": str(key)}
     assert anyone["actor"] == {"kind": "anyone", "userId": None, "role": "anyone", "apiKeyId": None}
-    assert system["actor"] == {"kind": "system", "userId": None, "role": "admin", "apiKeyId": None}
+    assert system["actor"] == {"kind": "system", "userId": None, "role": None, "apiKeyId": None}
     assert await audit(api, admin, apiKeyId=str(key)) == [with_key]
 
 

@@ -11,6 +11,7 @@ import httpx
 
 from holdfast.db import migrations
 from holdfast.db.embedded import start
+from support.databases import cloned_database
 from support.servers import ServerProcess, served
 
 
@@ -90,12 +91,45 @@ def test_the_doctor_sees_what_would_lose_bookings(tmp_path: Path) -> None:
 
 
 def test_bad_settings_are_named_and_never_shown() -> None:
-    bad = run("mysql://user:hidden@host/db", "doctor", port="70000", workers="0", login_limit="ten", jwt_secret="hidden-too")
+    bad = run(
+        "mysql://user:hidden@host/db",
+        "doctor",
+        port="70000",
+        workers="0",
+        login_limit="ten",
+        jwt_secret="hidden-too",
+        rate_limit="0/minute",
+        mail_from="nobody",
+        smtp_url="smtp://:99999",
+        trusted_proxies="here",
+        cors_origins="*",
+        public_url="booking.example",
+        traces_url="ftp://x",
+    )
     assert bad.returncode == 1
     assert "hidden" not in bad.stderr
-    for name in ("DATABASE_URL", "PORT", "WORKERS", "LOGIN_LIMIT"):
+    for name in (
+        "DATABASE_URL",
+        "PORT",
+        "WORKERS",
+        "LOGIN_LIMIT",
+        "RATE_LIMIT",
+        "MAIL_FROM",
+        "SMTP_URL",
+        "TRUSTED_PROXIES",
+        "CORS_ORIGINS",
+        "PUBLIC_URL",
+        "TRACES_URL",
+    ):
         assert f"HOLDFAST_{name}: " in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_a_worker_ahead_of_the_migrations_says_so(postgres: str) -> None:
+    with cloned_database(postgres, None) as url:
+        refused = run(url, "worker")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "holdfast migrate" in refused.stderr
 
 
 def test_production_refuses_known_short_and_missing_secrets() -> None:

@@ -154,12 +154,12 @@ async def test_a_made_up_token_is_invalid_and_costs_no_hash(
     assert (refused.status_code, code(refused)) == (400, "RESET_TOKEN_INVALID")
 
 
-async def test_api_keys_outlive_a_reset(api: Api, anna: UUID) -> None:
+async def test_api_keys_end_with_a_reset(api: Api, anna: UUID) -> None:
     pair = (await log_in(api, PASSWORD)).json()
     made = await api.post("/api-keys", headers={"Authorization": f"Bearer {pair['token']}"}, json={"name": "Key"})
     await reset(api, await service.make_reset_token(api.db, anna))
     mine = await api.get("/users/me", headers={"Authorization": f"Bearer {made.json()['secret']}"})
-    assert mine.status_code == 200
+    assert mine.status_code == 401
 
 
 async def test_a_network_that_asks_too_often_is_told_so(api: Api, anna: UUID, state: State) -> None:

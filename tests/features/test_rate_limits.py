@@ -1,5 +1,6 @@
 """Requests per user, API key and address: who is counted with whom, what is said about it, what is never refused."""
 
+import json
 import re
 import time
 from itertools import count
@@ -7,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from holdfast.core import clock
 from holdfast.core.ids import new_id
@@ -14,7 +17,7 @@ from holdfast.web.login_limit import LoginLimit
 from holdfast.web.state import State
 from holdfast.web.windows import Windows
 from support.api import Api, Person, code
-from support.doors import door
+from support.doors import door, listening
 
 PAGES = ("/", "/docs", "/redoc", "/static/icon.svg")
 HEALTH = ("/health", "/livez", "/readyz", "/_info")
@@ -175,3 +178,15 @@ def test_a_flood_of_log_ins_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatc
         limit.failed(f"x{n}@example.com", "192.0.2.1")
     kept: dict[str, Any] = {name: len(value) for name, value in vars(limit).items() if isinstance(value, Windows)}
     assert max(kept.values()) < 10, kept
+
+
+async def test_handshakes_of_websockets_are_counted_too(api: Api, state: State) -> None:
+    async with door(state, rate_limit="2/minute") as limited, listening(limited.app) as port:
+        answers = []
+        for _ in range(3):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://127.0.0.1:{port}/ws?ticket=wrong")
+            answers.append(refused.value.response)
+        assert [answer.status_code for answer in answers] == [401, 401, 429]
+        assert int(answers[2].headers["Retry-After"]) > 0
+        assert json.loads(answers[2].body)["error"]["code"] == "TOO_MANY_REQUESTS"

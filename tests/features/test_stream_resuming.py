@@ -20,6 +20,7 @@ from holdfast.core.errors import Busy
 from holdfast.core.ids import new_id
 from holdfast.db.database import Database
 from holdfast.main import build_app, build_state
+from holdfast.streams.errors import TooManyStreams
 from holdfast.streams.rules import Channel, parse_point
 from holdfast.streams.service import Hub, Subscriber, Told, Visitor
 from holdfast.streams.service import hub as hub_module
@@ -180,6 +181,20 @@ async def test_notices_are_resumed_too(world: World, anna: Person, room: UUID) -
     async with inside(world.app, anna, last=heard.last_id) as again:
         await again.until(lambda: bool(again.messages))
         assert [m["data"] for m in again.messages] == [{"message": "Hello"}]
+
+
+async def test_one_user_does_not_take_everybodys_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "MOST_OF_ONE_USER", 3)
+    hub: Hub = world.app.state.hub
+    greedy, other = new_id(), new_id()
+    joined = [await hub.join(Visitor(greedy)) for _ in range(3)]
+    with pytest.raises(TooManyStreams):
+        await hub.join(Visitor(greedy))
+    joined.append(await hub.join(Visitor(other)))
+    hub.leave(joined[0])
+    joined.append(await hub.join(Visitor(greedy)))
+    for one in joined:
+        hub.leave(one)
 
 
 @pytest.mark.parametrize(

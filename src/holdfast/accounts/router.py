@@ -147,7 +147,7 @@ async def ask_for_password_reset(body: schemas.ResetRequest, request: Request, s
     status_code=204,
 )
 async def reset_password(body: schemas.PasswordReset, request: Request, state: StateDep) -> Response:
-    """Once: `RESET_TOKEN_INVALID` for a token that was used, is over or was followed by another. API keys stay."""
+    """Once: `RESET_TOKEN_INVALID` for a token that was used, is over or was followed by another. Sessions and API keys end."""
     await service.reset_password(
         state.db,
         state.passwords,

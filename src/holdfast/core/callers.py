@@ -35,5 +35,5 @@ class Caller:
         return self.user_id
 
 
-#: The service itself: seeding, the command line.
+#: The service itself: seeding, the command line, and what the worker does without anybody asking.
 SYSTEM = Caller(user_id=None, role="admin")

@@ -109,3 +109,5 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # A line for each caller who sends an id of their own that we do not take.
+    logging.getLogger("asgi_correlation_id").setLevel(logging.ERROR)

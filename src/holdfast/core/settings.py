@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from email.utils import parseaddr
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -145,6 +146,15 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("mail_from")
+    @classmethod
+    def _is_mail_address(cls, value: str) -> str:
+        name, at, domain = parseaddr(value)[1].partition("@")
+        if not (name and at and domain):
+            msg = "must be an address like booking@example.com, or Holdfast <booking@example.com>"
+            raise ValueError(msg)
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: str) -> str:
@@ -171,7 +181,9 @@ class Settings(BaseSettings):
 
         if value != "off":
             try:
-                parse(value)
+                if not parse(value).amount:
+                    # Nobody could do anything.
+                    raise ValueError  # noqa: TRY301 - answered like any other that is none
             except ValueError as error:
                 msg = "must be `off`, or like `10/minute`"
                 raise ValueError(msg) from error

@@ -58,7 +58,8 @@ _BEGIN_AGAIN = """
 UPDATE jobs SET state = 'waiting', leased_until = NULL, run_at = clock_timestamp(), failures = 0
 WHERE id = $1 AND attempt = $2 AND state = 'active' RETURNING id"""
 _PUT_BACK = """
-UPDATE jobs SET state = 'waiting', leased_until = NULL, run_at = clock_timestamp() + $3::interval
+UPDATE jobs SET state = 'waiting', leased_until = NULL,
+  run_at = clock_timestamp() + CASE WHEN again THEN interval '0' ELSE $3::interval END
 WHERE id = $1 AND attempt = $2 AND state = 'active'"""
 #: What was asked for again meanwhile does not die: that run is still owed.
 _FAIL = """
@@ -90,7 +91,8 @@ SELECT {_SHOWN} FROM jobs
 WHERE failed_at IS NOT NULL ORDER BY failed_at DESC, id LIMIT $1"""  # noqa: S608 - our own columns
 _DEAD = f"""
 SELECT {_SHOWN}, count(*) OVER () AS total FROM jobs
-WHERE state = 'dead' AND ($1::text IS NULL OR kind = $1) ORDER BY failed_at DESC, id LIMIT $2 OFFSET $3"""  # noqa: S608 - our own columns
+WHERE state = 'dead' AND failed_at IS NOT NULL AND ($1::text IS NULL OR kind = $1)
+ORDER BY failed_at DESC, id LIMIT $2 OFFSET $3"""  # noqa: S608 - our own columns
 _REQUEUE = f"""
 UPDATE jobs SET state = 'waiting', failures = 0, run_at = clock_timestamp()
 WHERE id = $1 AND state = 'dead' RETURNING {_SHOWN}"""  # noqa: S608 - our own columns

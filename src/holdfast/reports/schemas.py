@@ -83,7 +83,7 @@ class ActorShape(BaseModel):
 
     kind: Literal["user", "frontDesk", "apiKey", "system", "anyone"]
     userId: str | None = Field(json_schema_extra={"format": "uuid"})
-    role: str = Field(examples=["admin"])
+    role: str | None = Field(description="Null where the service did it by itself.", examples=["admin"])
     apiKeyId: str | None = Field(json_schema_extra={"format": "uuid"})
 
 

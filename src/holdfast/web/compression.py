@@ -100,8 +100,8 @@ class _Packing:
             if _may_be_packed(message):
                 self._head = message
                 return
-            if self._marked and message["status"] == 304:  # noqa: PLR2004 - Not Modified
-                message["headers"] = [self._tag_as_sent(*header) for header in message["headers"]]
+            if message["status"] == 304:  # noqa: PLR2004 - Not Modified: what its 200 says of caching (RFC 9110, section 15.4.5)
+                message["headers"] = [*(self._tag_as_sent(*header) for header in message["headers"]), _VARY]
         elif kind == "http.response.body":
             if self._head is not None:
                 message = await self._first(self._head, message)

@@ -1,10 +1,15 @@
 """What stands between the application and a world that is not all friendly: as much of it as the settings ask for."""
 
+from http import HTTPStatus
+
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from holdfast.core.settings import Settings
 from holdfast.web.compression import Compressed
+from holdfast.web.errors import problem, send
 from holdfast.web.middleware import Edge
 from holdfast.web.proxies import TrustedProxies
 from holdfast.web.rate_limit import RateLimit
@@ -43,6 +48,19 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PREFLIGHT_SECONDS = 7200
 
 
+class _Cors(CORSMiddleware):
+    """Starlette's, whose refusals of a preflight are bare texts: ours are problems like any other."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a preflight."""
+        found = super().preflight_response(request_headers)
+        if found.status_code < HTTPStatus.BAD_REQUEST:
+            return found
+        headers = {name: value for name, value in found.headers.items() if not name.startswith("content-")}
+        text = f"{bytes(found.body).decode()}: see HOLDFAST_CORS_ORIGINS, and which methods and headers the API reads."
+        return send(problem(found.status_code, "CORS_REFUSED", text, instance="*", headers=headers))
+
+
 def install(app: FastAPI, settings: Settings, state: State) -> None:
     """Add the middleware, innermost first; what only some settings need is not there at all without them.
 
@@ -55,7 +73,7 @@ def install(app: FastAPI, settings: Settings, state: State) -> None:
     if settings.origins:
         # Without credentials: tokens travel in a header that the page sets itself, never by themselves.
         app.add_middleware(
-            CORSMiddleware,
+            _Cors,
             allow_origins=settings.origins,
             allow_methods=_METHODS,
             allow_headers=_READ,

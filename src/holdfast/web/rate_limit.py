@@ -44,10 +44,17 @@ class RateLimit:
         self._policies = {name: f'"{name}";q={amount};w={seconds}, {wide}'.encode() for name in self._counts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request, or refuse it; other protocols pass, and what must always be answered."""
-        if scope["type"] != "http" or scope["path"] in _EXEMPT or scope["path"].startswith(_PAGE_FILES) or _is_preflight(scope):
+        """Answer one request or handshake of a WebSocket, or refuse it; what must always be answered passes."""
+        if (
+            scope["type"] == "lifespan"
+            or scope["path"] in _EXEMPT
+            or scope["path"].startswith(_PAGE_FILES)
+            or _is_preflight(scope)
+        ):
             await self.app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            send = _denying(send)
         address = network_of(scope["client"][0] if scope.get("client") else None)
         name, key = self._who(scope, address)
         counts = self._counts[name]
@@ -107,6 +114,16 @@ class RateLimit:
         await send_answer(refusal, send, headers)
 
 
+def _denying(send: Send) -> Send:
+    """Sends an answer to a handshake in the words that the ASGI extension "websocket.http.response" has for it."""
+
+    async def deny(message: Message) -> None:
+        kind = message["type"]
+        await send({**message, "type": f"websocket.{kind}"} if kind.startswith("http.") else message)
+
+    return deny
+
+
 def _is_preflight(scope: Scope) -> bool:
     """True for what a browser sends by itself, without a token, before the request that it is told to send."""
-    return scope["method"] == "OPTIONS" and any(name == b"access-control-request-method" for name, _ in scope["headers"])
+    return scope.get("method") == "OPTIONS" and any(name == b"access-control-request-method" for name, _ in scope["headers"])

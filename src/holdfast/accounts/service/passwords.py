@@ -85,9 +85,9 @@ async def make_reset_token(db: Database, user_id: UUID) -> str | None:
 async def reset_password(
     db: Database, passwords: Passwords, revocations: Revocations, *, token: str, new: str, by: Caller
 ) -> None:
-    """Set a new password with a token out of a mail, once; all of the user's sessions end. Raises ResetTokenInvalid.
+    """Set a new password with a token out of a mail, once. Raises ResetTokenInvalid.
 
-    API keys stay: a person who forgot a password has not said that a program lost its key.
+    All of the user's sessions and API keys end: whoever had got into the account may have made some.
     """
     stored = stored_secret(token)
     async with db.transaction() as session:
@@ -104,6 +104,7 @@ async def reset_password(
         await queries.update_user(session, user_id, password_hash=password_hash)
         await queries.end_password_resets(session, user_id)
         ended = await queries.end_sessions(session, user_id)
+        await queries.delete_api_keys(session, user_id)
         await outbox.enqueue(session, "user.password_changed", user_id, by=replace(by, user_id=user_id, role=user.role))
     for session_id in ended:
         revocations.session_out(session_id)

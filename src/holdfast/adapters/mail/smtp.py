@@ -60,9 +60,15 @@ class SmtpMailer:
             raise MailUnavailable(msg) from error
         except errors.SMTPRecipientsRefused as error:
             raise _failure(error.recipients[0]) from error
-        except (errors.SMTPAuthenticationError, errors.SMTPConnectResponseError, errors.SMTPHeloError) as error:
+        except (
+            errors.SMTPAuthenticationError,
+            errors.SMTPConnectResponseError,
+            errors.SMTPHeloError,
+            errors.SMTPSenderRefused,
+        ) as error:
             # About us, not about this mail: once that is put right, it can be sent.
-            msg = f"the mail server does not let us in: {_words(error.code, error.message)}"
+            said = _words(error.code, error.message)
+            msg = f"the mail server does not let us send (HOLDFAST_SMTP_URL, HOLDFAST_MAIL_FROM): {said}"
             raise MailUnavailable(msg) from error
         except errors.SMTPResponseException as error:
             raise _failure(error) from error

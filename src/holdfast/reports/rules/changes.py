@@ -71,7 +71,8 @@ class Change:
             "actor": {
                 "kind": self.actor_kind,
                 "userId": str(self.actor_id) if self.actor_id else None,
-                "role": self.actor_role,
+                # Nobody was an admin when the service did something by itself.
+                "role": None if self.actor_kind == "system" else self.actor_role,
                 "apiKeyId": str(self.actor_key_id) if self.actor_key_id else None,
             },
             "requestId": self.request_id,

@@ -28,13 +28,15 @@ from holdfast.streams.rules import Channel, Point
 from holdfast.streams.service.opening import Visitor
 from holdfast.web import api_keys
 
-#: Streams of one process, and messages that wait for one of them.
+#: Streams of one process, of one user there (who must not take everybody's places), and messages that wait for one of them.
 MOST_SUBSCRIBERS = 5_000
+MOST_OF_ONE_USER = 100
 MOST_WAITING = 1_000
 #: Seconds without a message after which a sign of life is sent: proxies and phones forget silent connections.
 HEARTBEAT_SECONDS = 15.0
 #: Messages that are read at a time, and how many a client may have missed that are still told one by one.
 _PAGE = 200
+_PAGE_OF_MISSED = 50
 _MOST_MISSED = 100_000
 #: Of many whom a message concerns, so many are sent it at once, and the next so many seconds later: requests have their turn in
 #: between, and what happens meanwhile goes out with it. 500 who all watch one room take a fifth of a core, and wait 0.1 s.
@@ -148,6 +150,7 @@ class Hub:
     def __init__(self, db: Database, *, listen_url: str, is_out: Callable[[UUID, UUID | None], bool]) -> None:
         self._db = db
         self._listen_url = listen_url
+        self._resuming = asyncio.Lock()
         self._is_out = is_out
         self._subscribers: set[Subscriber] = set()
         self._by_channel: dict[str, set[Subscriber]] = {}
@@ -167,6 +170,8 @@ class Hub:
     async def join(self, visitor: Visitor) -> Subscriber:
         """A new subscriber, of no channel yet. Raises TooManyStreams."""
         if self.closing.is_set() or len(self._subscribers) >= MOST_SUBSCRIBERS:
+            raise TooManyStreams
+        if sum(one.visitor.user_id == visitor.user_id for one in self._subscribers) >= MOST_OF_ONE_USER:
             raise TooManyStreams
         if not self._subscribers:
             # Nobody has been listening, so nothing was read.
@@ -231,10 +236,12 @@ class Hub:
         position = min(start - 1, pause.at)
         try:
             while position < max(start, self._position):
-                stored = await outbox.read_after(self._db, position, limit=_PAGE)
+                # One page at a time for all who resume: many at once must not slow everybody else.
+                async with self._resuming:
+                    stored = await outbox.read_after(self._db, position, limit=_PAGE_OF_MISSED)
+                    found = await messages.derive(self._db, stored)
                 if not stored:
                     break
-                found = await messages.derive(self._db, stored)
                 position = stored[-1].number
                 missed = [
                     Told(message)

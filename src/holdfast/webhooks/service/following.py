@@ -11,6 +11,9 @@ from holdfast.webhooks import queries
 from holdfast.webhooks.queries import NewDelivery
 from holdfast.webhooks.service.enqueueing import enqueue_deliveries
 
+#: Deliveries of one statement: with many webhooks a round has so many that one alone would meet its time limit.
+_AT_ONCE = 2_000
+
 
 async def follow(session: AsyncSession, stored: Sequence[StoredMessage]) -> None:
     """Make a delivery, and its job, of each message for each enabled webhook that wants its type.
@@ -37,6 +40,7 @@ async def follow(session: AsyncSession, stored: Sequence[StoredMessage]) -> None
             )
             for webhook_id in wanting
         ]
-    if deliveries:
-        await queries.add_deliveries(session, deliveries)
-        await enqueue_deliveries(session, [(one.id, one.webhook_id, one.trace) for one in deliveries])
+    for first in range(0, len(deliveries), _AT_ONCE):
+        some = deliveries[first : first + _AT_ONCE]
+        await queries.add_deliveries(session, some)
+        await enqueue_deliveries(session, [(one.id, one.webhook_id, one.trace) for one in some])
