@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email import policy
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
@@ -16,6 +16,23 @@ from holdfast.adapters.mail import header_text
 from holdfast.calendars.rules import Entry, Method, Period, one_line
 from holdfast.notifications.rules.templates import HTML, TEXT
 
+
+class _Headers(HeaderRegistry):
+    """The library's, which makes a class anew for each header that is set; a mail has thirty, of a dozen kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """The class of a header's values."""
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = super().__getitem__(name)
+        return made
+
+
+_POLICY = policy.SMTP.clone(header_factory=_Headers())
 _MAX_SUBJECT = 150
 #: Times that one mail lists; the calendar file has them all.
 _MOST_TIMES = 20
@@ -256,7 +273,7 @@ def make_message(
     base: str,
 ) -> EmailMessage:
     """The letter as a mail. Its Message-ID is the same whenever it is written, so that a repeat can be told."""
-    message = EmailMessage(policy=policy.SMTP)
+    message = EmailMessage(policy=_POLICY)
     message["From"] = sender
     message["To"] = to
     message["Subject"] = header_text(letter.subject)
