@@ -78,12 +78,29 @@ def _service_environment(database_url: str) -> dict[str, str]:
 
 
 @contextmanager
-def holdfast(database_url: str, *, workers: int = 1) -> Iterator[Process]:
-    """`holdfast serve` on a free port of the loopback address, with that database; ended when the block is."""
+def holdfast(database_url: str, *, workers: int = 1, apart: bool = False) -> Iterator[Process]:
+    """`holdfast serve` on a free port of the loopback address, with that database; ended when the block is.
+
+    `apart`: the worker is none of its business (`worker`).
+    """
     port = _free_port()
     arguments = [*COMMAND, "serve", "--port", str(port), "--workers", str(workers)]
-    with _running(arguments, _service_environment(database_url), port, "/readyz") as process:
+    environment = {**_service_environment(database_url), "HOLDFAST_WORKER": "apart" if apart else "inside"}
+    with _running(arguments, environment, port, "/readyz") as process:
         yield process
+
+
+@contextmanager
+def worker(database_url: str) -> Iterator[None]:
+    """`holdfast worker` on that database, beside services with HOLDFAST_WORKER=apart; ended when the block is."""
+    process = subprocess.Popen(
+        [*COMMAND, "worker"], env=_service_environment(database_url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @contextmanager

@@ -325,6 +325,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="bookings per second")
     parser.add_argument("--subscribers", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1, help="server processes")
+    parser.add_argument("--apart", action="store_true", help="with `holdfast worker` beside the service")
     parser.add_argument("--bookings", type=int, default=reference_load.Size.bookings, help="that there are before")
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
     parser.add_argument("--subscribe", action="store_true", help=argparse.SUPPRESS)
@@ -338,7 +339,9 @@ def main() -> int:
         on = stack.enter_context(reference_load.server(options.data_dir))
         size = reference_load.Size(bookings=options.bookings)
         load = stack.enter_context(reference_load.cloned(on, reference_load.ensure(on, size), "holdfast_load_streams"))
-        service = stack.enter_context(processes.holdfast(load.url, workers=options.workers))
+        if options.apart:
+            stack.enter_context(processes.worker(load.url))
+        service = stack.enter_context(processes.holdfast(load.url, workers=options.workers, apart=options.apart))
         house = House(on, load, service, options)
         found = in_rounds([(who, lambda who=who: house.book(who)) for who in (ALONE, ONE_EACH)], options.rounds)
         # Afterwards: what it leaves undone must not be the others' burden.
