@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 
 from holdfast.adapters.conferencing import ProviderUnknown
-from holdfast.adapters.mail import MailerUnknown
 from holdfast.core import clock, metrics
 from holdfast.core.errors import Busy, Refusal
 from holdfast.core.settings import Settings, SettingsError, load_settings
@@ -42,7 +41,7 @@ def main() -> None:
     """The entry point: every expected failure is one sentence on standard error and exit code 1."""
     try:
         app()
-    except (SettingsError, EmbeddedPostgresError, ProviderUnknown, MailerUnknown) as error:
+    except (SettingsError, EmbeddedPostgresError, ProviderUnknown) as error:
         _fail(str(error))
     except Busy:
         _fail("The database is out of reach or busy: check HOLDFAST_DATABASE_URL and that PostgreSQL runs, then try again.")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from holdfast.calendars.rules import (
     Entry,
-    base_url,
     joined,
     one_line,
     party,
@@ -22,6 +21,7 @@ from holdfast.calendars.rules import (
     write,
     write_busy,
 )
+from holdfast.core.settings import load_settings
 
 START = datetime(2027, 1, 5, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -175,11 +175,15 @@ def test_what_is_shown_is_whole_days() -> None:
     assert shown.end == datetime(2028, 2, 9, tzinfo=UTC)
 
 
+def reached_at(**given: object) -> str:
+    return load_settings(_env_file=None, **given).reached_at
+
+
 def test_links_lead_to_where_people_reach_the_service() -> None:
-    assert base_url("https://booking.example", "0.0.0.0", 8080) == "https://booking.example"
-    assert base_url(None, "0.0.0.0", 8080) == "http://127.0.0.1:8080"
-    assert base_url(None, "::", 8080) == "http://[::1]:8080"
-    assert base_url(None, "fd00::1", 80) == "http://[fd00::1]:80"
+    assert reached_at(public_url="https://booking.example", host="0.0.0.0", port=8080) == "https://booking.example"
+    assert reached_at(host="0.0.0.0", port=8080) == "http://127.0.0.1:8080"
+    assert reached_at(host="::", port=8080) == "http://[::1]:8080"
+    assert reached_at(host="fd00::1", port=80) == "http://[fd00::1]:80"
 
 
 def test_the_sender_is_the_organizer() -> None:

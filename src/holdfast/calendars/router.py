@@ -76,7 +76,7 @@ async def create_feed(caller: LoggedInCaller, state: StateDep, body: schemas.New
     """
     feed, token = await service.create_feed(state.db, room_id=body.roomId if body else None, by=caller)
     settings = state.settings
-    base = rules.base_url(settings.public_url, settings.host, settings.port)
+    base = settings.reached_at
     shape = {
         "feed": feed.as_json(),
         "url": f"{base}/calendar/{token}.ics",

@@ -95,14 +95,6 @@ def uid(booking_id: UUID) -> str:
     return f"{booking_id}@holdfast"
 
 
-def base_url(public_url: str | None, host: str, port: int) -> str:
-    """Where people reach the service: for links in feeds and mails."""
-    if public_url is not None:
-        return public_url
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - not bound to
-    return f"http://{shown}:{port}"
-
-
 def party(sender: str) -> Party:
     """The organizer out of a sender like `Holdfast <holdfast@example.com>`."""
     name, address = parseaddr(sender)

@@ -222,6 +222,15 @@ class Settings(BaseSettings):
         return _networks(self.trusted_proxies)
 
     @property
+    def reached_at(self) -> str:
+        """Where people reach the service: for links in mails and feeds."""
+        if self.public_url is not None:
+            return self.public_url
+        bare = f"[{self.host}]" if ":" in self.host else self.host
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, bare)  # noqa: S104 - not bound to
+        return f"http://{shown}:{self.port}"
+
+    @property
     def origins(self) -> list[str]:
         """Origins of web pages that may call the API, in lower case, as browsers send them (RFC 6454, section 6.1)."""
         return [part.strip().lower() for part in self.cors_origins.split(",") if part.strip()]

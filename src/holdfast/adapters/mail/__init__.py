@@ -10,7 +10,7 @@ from holdfast.adapters.mail.protocol import (
     address_of,
     header_text,
 )
-from holdfast.adapters.mail.registry import MailerUnknown, make_mailer
+from holdfast.adapters.mail.registry import make_mailer
 from holdfast.adapters.mail.smtp import SmtpMailer
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "MailUnavailable",
     "MailboxMailer",
     "Mailer",
-    "MailerUnknown",
     "MemoryMailer",
     "NowhereMailer",
     "SmtpMailer",

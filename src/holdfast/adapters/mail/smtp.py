@@ -22,23 +22,18 @@ _QUIT_SECONDS = 1.0
 
 
 class SmtpMailer:
-    """Sends through one server. Certificates are checked, but for a server on loopback; so no password goes in the clear."""
+    """Sends through one server, at an address that the settings have checked (`smtp://`, `smtps://`).
+
+    Certificates are checked, but for a server on loopback; so no password goes in the clear.
+    """
 
     delivers = True
 
     def __init__(self, url: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port = None, None
-        if not host or parts.scheme not in {"smtp", "smtps"}:
-            # Not from the error: it would show the password.
-            msg = "HOLDFAST_SMTP_URL must look like smtp://user:password@host:587 or smtps://user:password@host:465"
-            raise ValueError(msg) from None
-        self._host = host
+        parts = urlsplit(url)
+        self._host = host = parts.hostname or ""
         self._tls = parts.scheme == "smtps"
-        self._port = port or (465 if self._tls else 587)
+        self._port = parts.port or (465 if self._tls else 587)
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password or "")
         self._deadline = deadline_seconds

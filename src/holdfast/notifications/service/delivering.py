@@ -44,9 +44,7 @@ Shape: TypeAlias = dict[str, Any]
 
 def kinds(db: Database, mailer: Mailer, settings: Settings) -> tuple[Kind, ...]:
     """The kinds of jobs that are mails."""
-    desk = _Desk(
-        db, mailer, calendars.party(settings.mail_from), calendars.base_url(settings.public_url, settings.host, settings.port)
-    )
+    desk = _Desk(db, mailer, calendars.party(settings.mail_from), settings.reached_at)
     return (Kind(MAIL, desk.send, at_once=_AT_ONCE), Kind(EVENT_MOVED, desk.tell_of_event))
 
 
