@@ -217,13 +217,19 @@ async def test_nobody_gets_past_those_who_stand_in_line(arena: Arena, second: Ar
 # Whoever serves the line may die
 
 
-async def _end_who_waits(arena: Arena) -> int:
-    """End the connections that wait for a lock, in the midst of their transactions; returns how many there were."""
-    ended: int = await arena.eye.fetchval(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND wait_event_type = 'Lock' AND application_name LIKE 'holdfast%'"
-    )
-    return ended
+async def _end_who_waits_for(arena: Arena, table: str) -> None:
+    """End the connections that wait to write to a table, in the midst of their transactions.
+
+    Asked of the locks: `pg_stat_activity` still shows who has just been let go by another lock as waiting.
+    """
+
+    async def is_ended() -> bool:
+        ended: int = await arena.eye.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE relation = $1::regclass AND NOT granted", table
+        )
+        return ended > 0
+
+    await until(is_ended)
 
 
 @pytest.mark.parametrize("table", ["bookings", "claims", "outbox", "booking_requests"])
@@ -238,8 +244,7 @@ async def test_an_allocator_that_is_killed_in_mid_batch_loses_and_doubles_nothin
         # Written to by nobody else from here on: whoever serves the line stands at it.
         gate = await asyncpg.connect(arena.url)
         await gate.execute(f"BEGIN; LOCK TABLE {table} IN SHARE MODE")
-    await arena.waiting(1)
-    assert await _end_who_waits(arena) >= 1
+    await _end_who_waits_for(arena, table)
     await gate.close()
     answers = await asyncio.gather(*tasks)
     assert set(codes(answers)) <= {"201", TAKEN, "503 BUSY"}, codes(answers)
