@@ -72,7 +72,13 @@ def _database_url(settings: Settings) -> Iterator[str]:
         yield server.ensure_database(_DATABASE)
 
 
-def _run(url: str, work: Callable[[Database], Awaitable[T]], *, pool_size: int = 2) -> T:
+def _run(
+    url: str,
+    work: Callable[[Database], Awaitable[T]],
+    *,
+    pool_size: int = 2,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Run one piece of work on a database of its own."""
 
     async def opened() -> T:
@@ -82,7 +88,8 @@ def _run(url: str, work: Callable[[Database], Awaitable[T]], *, pool_size: int =
         finally:
             await db.close()
 
-    return asyncio.run(opened())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(opened())
 
 
 def _migrate(url: str) -> bool:
@@ -134,6 +141,8 @@ def serve(
 def worker() -> None:
     """Run the worker apart from the service (set HOLDFAST_WORKER=apart for that); several may run beside each other."""
     settings = load_settings()
+    from uvicorn.loops.auto import auto_loop_factory
+
     from holdfast.core import tracing
     from holdfast.core.logging import configure_logging
     from holdfast.worker import POOL_SIZE, Worker
@@ -156,7 +165,8 @@ def worker() -> None:
             if _run(url, migrations.current) != migrations.head():
                 _fail("The database is not at this version's migrations. Next: holdfast migrate, then holdfast worker")
             console.print("The worker runs: offers, reminders, mails, webhooks. Ctrl-C stops it.")
-            _run(url, until_told, pool_size=POOL_SIZE)
+            # The loop that the service itself runs on.
+            _run(url, until_told, pool_size=POOL_SIZE, loop_factory=auto_loop_factory())
     except KeyboardInterrupt:
         pass
     finally:

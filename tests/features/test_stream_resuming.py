@@ -442,7 +442,8 @@ async def test_who_reads_what_was_missed_slowly_is_waited_for(world: World, anna
 async def test_signs_of_life_come_while_nothing_happens(
     world: World, anna: Person, room: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "_WATCH_SECONDS", 0.05)
     async with inside(world.app, anna) as heard:
         await heard.until(lambda: heard.comments >= 2)
         before = heard.last_id

@@ -202,7 +202,10 @@ class Database:
         return connection
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        """Run one read-only statement outside any transaction and return its rows. Raises Busy."""
+        """Run one statement outside any transaction and return its rows. Raises Busy, after which a write may have happened.
+
+        For reads, and for what stands by itself: the queue's claims, which nobody is told of before they are leased.
+        """
         with _REFUSING:
             await _take_turn(self._read_turns)
             self._reads.taken()

@@ -53,7 +53,12 @@ JOIN jobs j ON j.id = m.id AND j.attempt = m.attempt AND j.state = 'active'"""
 _COUNT = """
 INSERT INTO job_counts (kind, completed, failed) VALUES ($1, $2, $3)
 ON CONFLICT (kind) DO UPDATE SET completed = job_counts.completed + $2, failed = job_counts.failed + $3"""
-_COMPLETE = "DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'active' AND NOT again RETURNING id"
+#: One statement, and no transaction around it: what every job costs.
+_COMPLETE = """
+WITH done AS (DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'active' AND NOT again RETURNING kind)
+INSERT INTO job_counts (kind, completed, failed) SELECT kind, 1, 0 FROM done
+ON CONFLICT (kind) DO UPDATE SET completed = job_counts.completed + 1
+RETURNING kind"""
 _BEGIN_AGAIN = """
 UPDATE jobs SET state = 'waiting', leased_until = NULL, run_at = clock_timestamp(), failures = 0
 WHERE id = $1 AND attempt = $2 AND state = 'active' RETURNING id"""
@@ -158,14 +163,9 @@ async def enqueue(
 
 async def claim(db: Database, room: Sequence[tuple[Kind, int]]) -> list[Claimed]:
     """Jobs whose time has come, of each kind at most as many as there is room for, leased to the caller."""
-    async with db.transaction() as session:
-        rows = await fetch_in(
-            session,
-            _CLAIM,
-            [kind.name for kind, _ in room],
-            [places for _, places in room],
-            [kind.lease for kind, _ in room],
-        )
+    rows = await db.fetch(
+        _CLAIM, [kind.name for kind, _ in room], [places for _, places in room], [kind.lease for kind, _ in room]
+    )
     pauses = {kind.name: len(kind.pauses) for kind, _ in room}
     return [
         Claimed(
@@ -195,10 +195,11 @@ async def renew(db: Database, leases: Iterable[tuple[Claimed, timedelta]]) -> se
 
 async def complete(db: Database, claimed: Claimed) -> None:
     """It is done. What was asked for again meanwhile waits for its next run."""
+    if await db.fetch(_COMPLETE, claimed.job.id, claimed.attempt):
+        return
+    # A statement of its own: it must see the mark that the first one found there.
     async with db.transaction() as session:
-        mine = await fetch_in(session, _COMPLETE, claimed.job.id, claimed.attempt)
-        # A statement of its own: it must see the mark that the first one found there.
-        if mine or await fetch_in(session, _BEGIN_AGAIN, claimed.job.id, claimed.attempt):
+        if await fetch_in(session, _BEGIN_AGAIN, claimed.job.id, claimed.attempt):
             await fetch_in(session, _COUNT, claimed.job.kind, 1, 0)
 
 

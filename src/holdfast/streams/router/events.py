@@ -13,7 +13,7 @@ from holdfast.core import metrics
 from holdfast.core.errors import Refusal
 from holdfast.streams import rules, schemas
 from holdfast.streams.router.visitors import check_origin, hub_of, visitor_of
-from holdfast.streams.service import HEARTBEAT_SECONDS, Hub, Subscriber, Told, channels_of
+from holdfast.streams.service import Hub, Subscriber, Told, channels_of
 from holdfast.web.openapi import refusals
 
 router = APIRouter(tags=["streams"])
@@ -87,7 +87,7 @@ class EventStream(Response):
             async for page in self._missed:
                 yield b"".join(told.event for told in page)
         while self._subscriber.ended is None:
-            await self._subscriber.wait(HEARTBEAT_SECONDS)
+            await self._subscriber.wait()
             if page := self._subscriber.take():
                 yield b"".join(told.event for told in page)
             elif self._subscriber.ended is None:

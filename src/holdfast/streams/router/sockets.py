@@ -13,7 +13,7 @@ from holdfast.core.callers import Caller
 from holdfast.core.errors import Invalid, Refusal
 from holdfast.streams import rules
 from holdfast.streams.router.visitors import check_origin, hub_of, visitor_of
-from holdfast.streams.service import HEARTBEAT_SECONDS, Hub, Subscriber, channels_of
+from holdfast.streams.service import Hub, Subscriber, channels_of
 from holdfast.web.errors import refusal_answer, send
 
 router = APIRouter()
@@ -119,7 +119,7 @@ class _Conversation:
 
     async def _tell(self) -> None:
         while self._subscriber.ended is None:
-            await self._subscriber.wait(HEARTBEAT_SECONDS)
+            await self._subscriber.wait()
             async with self._writing:
                 for told in self._subscriber.take():
                     await self._websocket.send_text(told.text)

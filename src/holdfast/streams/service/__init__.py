@@ -1,11 +1,10 @@
 """The use cases of streams."""
 
-from holdfast.streams.service.hub import HEARTBEAT_SECONDS, Hub, Subscriber, Told
+from holdfast.streams.service.hub import Hub, Subscriber, Told
 from holdfast.streams.service.notices import send_notice
 from holdfast.streams.service.opening import Visitor, channels_of, make_ticket, tidy, use_ticket
 
 __all__ = [
-    "HEARTBEAT_SECONDS",
     "Hub",
     "Subscriber",
     "Told",

@@ -42,7 +42,9 @@ _MOST_MISSED = 100_000
 #: between, and what happens meanwhile goes out with it. The last of 500 waits 0.1 s.
 _AT_A_TIME = 20
 _BETWEEN_SECONDS = 0.004
-#: Seconds between looks without being woken, and between looks at who must go.
+#: Seconds from a reading to the next: what happens in between is read at once, and goes out together.
+_READ_SECONDS = 0.04
+#: Seconds between looks without being woken, and between looks at who must go or has long heard nothing.
 _LOOK_SECONDS = 1.0
 _WATCH_SECONDS = 1.0
 #: The id of what there was before the first message: who connects then resumes from there.
@@ -77,6 +79,7 @@ class Subscriber:
         #: Why it must go; None while it may stay.
         self.ended: str | None = None
         self._waiting: deque[Told] = deque()
+        self._taken_at = time.monotonic()
         self._woken = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -106,19 +109,23 @@ class Subscriber:
         """True where nothing waits for it."""
         return not self._waiting
 
-    async def wait(self, seconds: float) -> None:
-        """Return when something waits, at its end, or after so many seconds."""
+    async def wait(self) -> None:
+        """Return when something waits, at its end, or when a sign of life is due."""
         if not self._waiting and self.ended is None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._woken.wait()
+            await self._woken.wait()
         self._woken.clear()
 
     def take(self) -> list[Told]:
         """All that waits."""
         taken = list(self._waiting)
         self._waiting.clear()
+        self._taken_at = time.monotonic()
         return taken
+
+    def wake_after_silence(self) -> None:
+        """A sign of life is due. Looked at for all in one turn: a timer each would cost more than what they are sent."""
+        if time.monotonic() - self._taken_at >= HEARTBEAT_SECONDS:
+            self.wake()
 
     async def until_ended(self) -> None:
         """Return when it must go. For whoever is stuck in sending, and does not look."""
@@ -288,6 +295,7 @@ class Hub:
                     while self._subscribers and await self._give_out():  # noqa: ASYNC110 - it is no wait, but reading on
                         # Others of this process have their turn between two pages.
                         await asyncio.sleep(0)
+                    await asyncio.sleep(_READ_SECONDS)
                 except Busy as refusal:
                     log.warning("streams.not_read", reason=refusal.code)
                 except Exception:
@@ -298,7 +306,7 @@ class Hub:
             await asyncio.gather(*beside, return_exceptions=True)
 
     async def _give_out(self) -> bool:
-        """Read one page and give it to whom it concerns; False where there was nothing."""
+        """Read one page and give it to whom it concerns; True where there may be more."""
         stored = await outbox.read_after(self._db, self._position, limit=_PAGE)
         if not stored:
             return False
@@ -316,11 +324,13 @@ class Hub:
             subscriber.wake()
             if place % _AT_A_TIME == 0:
                 await asyncio.sleep(_BETWEEN_SECONDS)
-        return True
+        return len(stored) == _PAGE
 
     async def _watch(self) -> None:
-        """Every second, part with those whose log-in has ended."""
+        """Every second, part with those whose log-in has ended, and wake those who have long heard nothing."""
         while True:
+            for one in self._subscribers:
+                one.wake_after_silence()
             try:
                 await self._part()
             except Refusal as refusal:
