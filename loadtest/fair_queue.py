@@ -236,7 +236,7 @@ def main() -> int:
     with ExitStack() as stack:
         on = stack.enter_context(reference_load.server(options.data_dir))
         load = stack.enter_context(reference_load.cloned(on, reference_load.ensure(on), "holdfast_load_queue"))
-        service = stack.enter_context(processes.holdfast(load.url, workers=options.workers))
+        service = stack.enter_context(processes.holdfast(load.url, workers=options.workers, apart=True))
         house = House(load, service, stack.enter_context(organizer(service.url)), options)
         crowds = house.crowds()
         turns = [

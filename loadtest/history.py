@@ -51,7 +51,7 @@ class Side:
         # What an earlier run may have left when it was killed.
         asyncio.run(self.clean())
         stack.callback(lambda: asyncio.run(self.clean()))
-        self.service = stack.enter_context(processes.holdfast(load.url))
+        self.service = stack.enter_context(processes.holdfast(load.url, apart=True))
         self.tokens = load.tokens(200)
         self.wanted = self._slots()
         self.seen: dict[str, list[float]] = {name: [] for name in BARS}

@@ -81,7 +81,8 @@ def _service_environment(database_url: str) -> dict[str, str]:
 def holdfast(database_url: str, *, workers: int = 1, apart: bool = False) -> Iterator[Process]:
     """`holdfast serve` on a free port of the loopback address, with that database; ended when the block is.
 
-    `apart`: the worker is none of its business (`worker`).
+    `apart`: the worker is none of its business (`worker`): the relay, mails and webhooks are what follows an answer, not part of
+    it, and would be another load beside the one that is measured.
     """
     port = _free_port()
     arguments = [*COMMAND, "serve", "--port", str(port), "--workers", str(workers)]
@@ -108,7 +109,7 @@ def naive_seats(database_url: str, *, by_hand: bool) -> Iterator[Process]:
     """The service, but each buyer of seats locks the event in a transaction of their own (`naive_seats.py`)."""
     port = _free_port()
     arguments = [sys.executable, str(Path(__file__).with_name("naive_seats.py")), str(port), *(["by-hand"] if by_hand else [])]
-    with _running(arguments, _service_environment(database_url), port, "/readyz") as process:
+    with _running(arguments, {**_service_environment(database_url), "HOLDFAST_WORKER": "apart"}, port, "/readyz") as process:
         yield process
 
 

@@ -207,7 +207,7 @@ def main() -> int:
         load = stack.enter_context(reference_load.cloned(on, reference_load.ensure(on), "holdfast_load_seats"))
         boxes = {}
         services = {
-            OURS: processes.holdfast(load.url),
+            OURS: processes.holdfast(load.url, apart=True),
             NAIVE: processes.naive_seats(load.url, by_hand=False),
             BY_HAND: processes.naive_seats(load.url, by_hand=True),
         }
