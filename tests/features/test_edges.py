@@ -23,6 +23,29 @@ async def test_a_wrong_method_hears_all_the_right_ones(api: Api) -> None:
     assert one.headers["allow"] == "DELETE, GET, PATCH"
 
 
+async def test_head_says_what_get_does_without_the_content(api: Api, admin: Person, state: State) -> None:
+    room = await api.room(admin)
+    async with (
+        listening(build_app(state)) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=admin.headers) as real,
+    ):
+        for path in (f"/rooms/{room['id']}", "/bookings/export", "/", "/nowhere", "/rooms?page=x"):
+            shown, head = await real.get(path), await real.head(path)
+            assert (head.status_code, head.content) == (shown.status_code, b"")
+            for name in ("content-type", "content-length", "etag", "cache-control"):
+                assert head.headers.get(name) == shown.headers.get(name), (path, name)
+            # The connection can be used again: nothing of a body is on it.
+            assert (await real.get("/livez")).status_code == 200
+        etag = (await real.head(f"/rooms/{room['id']}")).headers["etag"]
+        assert (await real.head(f"/rooms/{room['id']}", headers={"If-None-Match": etag})).status_code == 304
+        # Where there is no GET there is no HEAD; a stream has no end that one could tell of.
+        for path, allowed in (("/login", "POST"), ("/stream", "GET")):
+            refused = await real.head(path)
+            assert (refused.status_code, refused.headers["allow"], refused.content) == (405, allowed, b"")
+        # Counted by its route, as every request is.
+        assert 'method="HEAD",route="/rooms/{room_id}"' in (await real.get("/metrics")).text
+
+
 async def test_a_sane_request_id_comes_back_and_another_is_replaced(api: Api) -> None:
     assert (await api.get("/health", headers={"X-Request-ID": "mine-1"})).headers["x-request-id"] == "mine-1"
     for insane in ("x" * 200, "a b", "<script>", "ü"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from holdfast import streams
@@ -436,6 +437,14 @@ async def test_pages_of_our_own_and_listed_origins_may_listen_and_no_others(
             pass
     assert caught.value.response.status_code == 403
     assert json.loads(caught.value.response.body or b"")["error"]["code"] == "ORIGIN_FORBIDDEN"
+
+
+async def test_a_socket_at_another_address_is_told_so(url: str, anna: Person) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(f"{url.replace('http', 'ws', 1)}/nowhere", additional_headers=anna.headers):
+            pass
+    assert caught.value.response.status_code == 404
+    assert json.loads(caught.value.response.body or b"")["error"]["code"] == "NOT_FOUND"
 
 
 # --- for how long ---

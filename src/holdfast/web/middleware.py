@@ -1,4 +1,4 @@
-"""Plain ASGI middleware (a decorated one costs 200 us a request): the last net, the body's limits, shedding load."""
+"""Plain ASGI middleware (a decorated one costs 200 us a request): the last net, the body's limits, shedding load, HEAD."""
 
 import asyncio
 import re
@@ -105,6 +105,34 @@ class Edge:
             if started:
                 raise
             await send_answer(status_answer(500, instance=instance_of(scope)), send)
+
+
+class Heads:
+    """HEAD is GET without the content (RFC 9110, section 9.3.2), wherever GET is: for probes, caches and link checkers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; other protocols pass, and so does what would never end."""
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"] in _LONG_LIVED:
+            await self.app(scope, receive, send)
+            return
+        # A copy: the server must go on knowing that no content belongs to this answer, whatever length its head tells.
+        asked = {**scope, "method": "GET"}
+        told = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal told
+            if message["type"] == "http.response.start":
+                # Whoever measures further out looks for it there.
+                scope["route"] = asked.get("route")
+                await send(message)
+            elif not told:
+                told = True
+                await send({"type": "http.response.body", "body": b""})
+
+        await self.app(asked, receive, send_head)
 
 
 def sane_request_id(value: str) -> bool:

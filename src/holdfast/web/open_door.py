@@ -10,7 +10,7 @@ from starlette.responses import Response
 from holdfast.core.settings import Settings
 from holdfast.web.compression import Compressed
 from holdfast.web.errors import problem, send
-from holdfast.web.middleware import Edge
+from holdfast.web.middleware import Edge, Heads
 from holdfast.web.proxies import TrustedProxies
 from holdfast.web.rate_limit import RateLimit
 from holdfast.web.security_headers import SecurityHeaders
@@ -66,6 +66,7 @@ def install(app: FastAPI, settings: Settings, state: State) -> None:
 
     The request id belongs outside of it: every answer has one, of whatever part.
     """
+    app.add_middleware(Heads)
     app.add_middleware(Edge)
     if settings.rate_limit != "off":
         app.add_middleware(RateLimit, limit=settings.rate_limit, access_tokens=state.access_tokens)

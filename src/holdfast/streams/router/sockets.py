@@ -14,7 +14,7 @@ from holdfast.core.errors import Invalid, Refusal
 from holdfast.streams import rules
 from holdfast.streams.router.visitors import check_origin, hub_of, visitor_of
 from holdfast.streams.service import Hub, Subscriber, channels_of
-from holdfast.web.errors import refusal_answer, send
+from holdfast.web.errors import instance_of, refusal_answer, send, status_answer
 
 router = APIRouter()
 log = structlog.get_logger(__name__)
@@ -47,6 +47,14 @@ async def sockets(websocket: WebSocket) -> None:
     finally:
         metrics.stream_closed("websocket")
         hub.leave(subscriber)
+
+
+@router.websocket("/{path:path}")
+async def elsewhere(websocket: WebSocket) -> None:
+    """Any other address: said so, where the framework's own refusal is an empty 403."""
+    problem = status_answer(404, instance=instance_of(websocket.scope))
+    await websocket.send_denial_response(send(problem))
+    await asyncio.sleep(_DENIED_SECONDS)
 
 
 class _Conversation:
