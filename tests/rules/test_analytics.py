@@ -218,7 +218,23 @@ def test_what_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "Review", "a=1", "1-2", "'=1", "(=1)", "ä@b", "2026-11-20", "\N{GRINNING FACE}=", "x\t=1"]
+    ("text", "expected"),
+    [
+        ("x;=1+1", "x;'=1+1"),
+        ("x; \N{FULLWIDTH EQUALS SIGN}1;y", "x;' \N{FULLWIDTH EQUALS SIGN}1;y"),
+        (";-1", ";'-1"),
+        ("first\n=1", "first\n'=1"),
+        ("first\r\n\r\n@x;+1", "first\r\n\r\n'@x;'+1"),
+        ("=1;=2", "'=1;'=2"),
+        ("\n=1", "'\n'=1"),
+    ],
+)
+def test_so_does_what_begins_a_cell_where_semicolons_separate(text: str, expected: str) -> None:
+    assert rules.safe_cell(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["a; b", "one\ntwo", ";", "", " ", "Review", "a=1", "1-2", "'=1", "(=1)", "ä@b", "2026-11-20", "\N{GRINNING FACE}=", "x\t=1"]
 )
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     assert rules.safe_cell(text) == text

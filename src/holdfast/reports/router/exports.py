@@ -69,8 +69,8 @@ async def export_bookings(
 ) -> Response:
     """For admins; the filters and the order of GET /bookings, all of it in one answer, however long.
 
-    A cell that a spreadsheet would run as a formula has an apostrophe in front. An answer that breaks off, without its last
-    chunk, is not all there is: ask again.
+    What a spreadsheet would run as a formula has an apostrophe in front: cells, and in them lines and what follows a semicolon.
+    An answer that breaks off, without its last chunk, is not all there is: ask again.
     """
     chunks = service.export_bookings(
         db,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,6 +11,9 @@ from datetime import datetime
 CSV = "text/csv; charset=utf-8; header=present"
 #: What a spreadsheet takes for the beginning of a formula, and what makes some of them begin a new cell.
 _DANGEROUS = frozenset("=+-@\t\r\n")
+#: Where a cell ends for a spreadsheet whose country writes 1,5 for one and a half: it separates by semicolons, and quotes do not
+#: keep lines together there, as what stands before them is no separator.
+_ELSEWHERE = re.compile(r"([;\r\n]+)")
 #: What a cell may begin with unseen: a byte order mark, marks of direction, joiners, soft hyphens.
 _UNSEEN = frozenset({"Cf", "Cc", "Zs", "Zl", "Zp"})
 
@@ -29,7 +33,9 @@ def safe_cell(value: object) -> str:
     if value is None:
         return ""
     text = str(value)
-    return f"'{text}" if _is_dangerous(text) else text
+    first, *others = _ELSEWHERE.split(text)
+    safe = "".join(f"'{part}" if _is_dangerous(part) and not _ELSEWHERE.match(part) else part for part in others)
+    return f"'{first}{safe}" if _is_dangerous(text) else first + safe
 
 
 def line(values: Iterable[object]) -> str:
