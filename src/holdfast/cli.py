@@ -7,9 +7,8 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from holdfast.adapters.conferencing import ProviderUnknown
 from holdfast.core import clock, metrics
+from holdfast.core.companion import Companion
 from holdfast.core.errors import Busy, Refusal
 from holdfast.core.settings import Settings, SettingsError, load_settings
 from holdfast.db import migrations
@@ -117,13 +117,12 @@ def serve(
     """Serve the API; without HOLDFAST_DATABASE_URL, with a PostgreSQL of its own in HOLDFAST_DATA_DIR."""
     given = {"host": host, "port": port, "workers": workers}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-    _share_metrics(settings)
     # A polite end, also out of the start: embedded PostgreSQL is stopped, not orphaned.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _interrupt)
     try:
         listening = _listen(settings)
-        with _database_url(settings) as url:
+        with _shared_metrics(settings), _database_url(settings) as url:
             if migrate or (migrate is None and settings.database_url is None):
                 _migrate(url)
             seeded = demo and settings.development and _seed(url)
@@ -138,8 +137,11 @@ def serve(
 
 
 @app.command()
-def worker() -> None:
-    """Run the worker apart from the service (set HOLDFAST_WORKER=apart for that); several may run beside each other."""
+def worker(attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False) -> None:
+    """Run the worker apart from the service (set HOLDFAST_WORKER=apart for that); several may run beside each other.
+
+    `--attached` is how `holdfast serve` starts its own: it lives until its standard input ends, and says nothing by itself.
+    """
     settings = load_settings()
     from uvicorn.loops.auto import auto_loop_factory
 
@@ -148,36 +150,69 @@ def worker() -> None:
     from holdfast.worker import POOL_SIZE, Worker
 
     configure_logging(settings)
-    _share_metrics(settings)
+    if settings.metrics_dir is not None:
+        metrics.share(settings.metrics_dir)
     if settings.traces_url is not None:
         tracing.start(settings.traces_url)
     signal.signal(signal.SIGTERM, _interrupt)
+    if attached:
+        # Ctrl-C reaches both of us: the service ends us, in its order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def until_told(db: Database) -> None:
         working = asyncio.create_task(Worker(db, settings).run())
         # A polite end: what is under way is waited for, or given back.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, working.cancel)
+        if attached:
+            # Nothing is ever written to it: readable, it has ended.
+            loop.add_reader(sys.stdin, working.cancel)
         with suppress(asyncio.CancelledError):
             await working
 
     try:
         with _database_url(settings) as url:
-            if _run(url, migrations.current) != migrations.head():
-                _fail("The database is not at this version's migrations. Next: holdfast migrate, then holdfast worker")
-            console.print("The worker runs: offers, reminders, mails, webhooks. Ctrl-C stops it.")
+            if not attached:
+                if _run(url, migrations.current) != migrations.head():
+                    _fail("The database is not at this version's migrations. Next: holdfast migrate, then holdfast worker")
+                console.print("The worker runs: offers, reminders, mails, webhooks. Ctrl-C stops it.")
             # The loop that the service itself runs on.
             _run(url, until_told, pool_size=POOL_SIZE, loop_factory=auto_loop_factory())
     except KeyboardInterrupt:
         pass
     finally:
         tracing.stop()
-    console.print("Stopped.")
+    if not attached:
+        console.print("Stopped.")
 
 
-def _share_metrics(settings: Settings) -> None:
-    """Before anything is counted: which the first connection to the database is."""
-    if settings.metrics_dir is not None:
-        metrics.share(settings.metrics_dir)
+@contextmanager
+def _shared_metrics(settings: Settings) -> Iterator[None]:
+    """One folder for all processes of this service, before anything is counted: whichever a scrape reaches tells of them all."""
+    with ExitStack() as stack:
+        folder = settings.metrics_dir
+        if folder is None and (settings.workers > 1 or settings.worker == "inside"):
+            folder = stack.enter_context(metrics.folder_of_our_own())
+        if folder is not None:
+            os.environ["HOLDFAST_METRICS_DIR"] = str(folder)
+            if settings.workers == 1 or settings.metrics_dir is not None:
+                # Else we serve nothing ourselves; a folder that somebody named is tried at once.
+                metrics.share(folder)
+        yield
+
+
+@contextmanager
+def _worker_beside(settings: Settings) -> Iterator[None]:
+    """The worker in a process of its own: a mail takes milliseconds to write, in which no request should wait."""
+    if settings.worker == "apart":
+        yield
+        return
+    companion = Companion("worker", [sys.executable, "-m", "holdfast.cli", "worker", "--attached"])
+    companion.start()
+    try:
+        yield
+    finally:
+        companion.stop()
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
@@ -218,7 +253,7 @@ def _serve(settings: Settings, url: str, listening: socket.socket, *, demo: bool
             if self.started:
                 ready()
 
-    # Worker processes read the settings again: from the environment.
+    # The other processes read the settings again: from the environment.
     os.environ |= {"HOLDFAST_DATABASE_URL": url, "HOLDFAST_HOST": settings.host, "HOLDFAST_PORT": str(port)}
     config = uvicorn.Config(
         "holdfast.main:make_app",
@@ -238,15 +273,13 @@ def _serve(settings: Settings, url: str, listening: socket.socket, *, demo: bool
         ws_per_message_deflate=False,
         backlog=4096,
     )
-    if settings.workers == 1:
-        Server(config).run(sockets=[listening])
-        return
-    from uvicorn.supervisors import Multiprocess
+    with _worker_beside(settings):
+        if settings.workers == 1:
+            Server(config).run(sockets=[listening])
+            return
+        from uvicorn.supervisors import Multiprocess
 
-    ready()
-    # Whichever process a scrape reaches tells of all of them.
-    with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
-        os.environ["HOLDFAST_METRICS_DIR"] = str(settings.metrics_dir or folder)
+        ready()
         Multiprocess(config, sockets=[listening]).run()
 
 

@@ -111,7 +111,7 @@ async def _database(db: Database, settings: Settings, now: Callable[[], datetime
     if row["standby"]:
         found.append(Finding("fail", "this is a standby: nothing can be booked", "point HOLDFAST_DATABASE_URL at the primary"))
     # One more each for LISTEN.
-    needed = (settings.pool_size + 1 + (WORKER_POOL_SIZE if settings.worker == "inside" else 0)) * settings.workers
+    needed = (settings.pool_size + 1) * settings.workers + (WORKER_POOL_SIZE if settings.worker == "inside" else 0)
     if needed > row["max_connections"] - 10:
         found.append(
             Finding(

@@ -1,4 +1,4 @@
-"""Wiring: settings in, an ASGI application out."""
+"""Wiring: settings in, an ASGI application out. What must happen without anybody asking is the worker's (worker.py)."""
 
 import asyncio
 import gc
@@ -32,10 +32,11 @@ from holdfast.web.openapi import install_openapi
 from holdfast.web.revocations import Revocations
 from holdfast.web.state import State
 from holdfast.web.tracing import RequestSpans
-from holdfast.worker import POOL_SIZE as WORKER_POOL_SIZE
-from holdfast.worker import Worker
 
 log = structlog.get_logger(__name__)
+
+#: Seconds that streams have for saying good-bye, before the server cuts off whoever is still connected.
+_PARTING_SECONDS = 0.1
 
 _DESCRIPTION = """
 Meeting rooms, service bays, people's time, event seats: booked without a gap between the check and the insert. Nothing is
@@ -86,11 +87,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.warning("database.out_of_reach", hint="check HOLDFAST_DATABASE_URL; requests are answered 503 until then")
     hub: Hub = app.state.hub
     loops = [asyncio.create_task(state.revocations.run()), asyncio.create_task(hub.run())]
-    own: list[Database] = []
-    if state.settings.worker == "inside":
-        # Connections of its own: jobs must not take those that requests wait for.
-        own.append(Database(state.db.url, pool_size=WORKER_POOL_SIZE))
-        loops.append(asyncio.create_task(Worker(own[0], state.settings).run()))
     _close_streams_first(hub)
     # What lives until the end need not be looked at by the collector: p99 falls to a half.
     gc.collect()
@@ -106,8 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.together.close()
         await state.conferencing.close()
         state.passwords.close()
-        for db in (*own, state.db):
-            await db.close()
+        await state.db.close()
         # The last spans; it waits for the collector, some seconds at most.
         await asyncio.to_thread(tracing.stop)
 
@@ -120,13 +115,18 @@ def _close_streams_first(hub: Hub) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
+
+    def part(caught: int, before: Any) -> None:
+        pause = _PARTING_SECONDS if len(hub) else 0.0
+        hub.close()
+        if callable(before):
+            loop.call_later(pause, before, caught, None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
 
-        def close(caught: int, frame: FrameType | None, before: Any = before) -> None:
-            loop.call_soon_threadsafe(hub.close)
-            if callable(before):
-                before(caught, frame)
+        def close(caught: int, _frame: FrameType | None, before: Any = before) -> None:
+            loop.call_soon_threadsafe(part, caught, before)
 
         signal.signal(number, close)
 

@@ -1,4 +1,4 @@
-"""The worker: what must happen without anybody asking. Wiring only; `holdfast serve` runs it inside, `holdfast worker` apart.
+"""The worker: what must happen without anybody asking. Wiring only. A process of its own: `holdfast serve` keeps one beside it.
 
 Any number run beside each other: each round takes the locks that any taker takes, one relay at a time has its turn, and a job
 is run by whoever claims it first.
@@ -27,7 +27,7 @@ ROUND_SECONDS = 1.0
 #: Seconds between the relay's looks: while there is something to tell, and when there was nothing.
 RELAY_BUSY_SECONDS = 0.03
 RELAY_IDLE_SECONDS = 0.1
-#: Connections of a worker: jobs must not take those that requests wait for.
+#: Connections of a worker.
 POOL_SIZE = 10
 
 log = structlog.get_logger(__name__)

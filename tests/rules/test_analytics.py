@@ -234,7 +234,8 @@ def test_so_does_what_begins_a_cell_where_semicolons_separate(text: str, expecte
 
 
 @pytest.mark.parametrize(
-    "text", ["a; b", "one\ntwo", ";", "", " ", "Review", "a=1", "1-2", "'=1", "(=1)", "ä@b", "2026-11-20", "\N{GRINNING FACE}=", "x\t=1"]
+    "text",
+    ["a; b", "one\ntwo", ";", "", " ", "Review", "a=1", "1-2", "'=1", "(=1)", "ä@b", "2026-11-20", "\N{GRINNING FACE}=", "x\t=1"],
 )
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     assert rules.safe_cell(text) == text

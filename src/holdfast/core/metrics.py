@@ -4,10 +4,13 @@ Counted by prometheus_client. Where several processes answer at one port it coun
 whichever a scrape reaches tells of all. It asks for that once, when it is imported: so it is imported at the first count.
 """
 
+import fcntl
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -26,6 +29,7 @@ Reading = tuple[str, str, Labels, dict[Labels, float]]
 
 #: The library's own switch: the folder in which processes share their counts.
 _SWITCH = "PROMETHEUS_MULTIPROC_DIR"
+_FOLDERS, _LOCK = "holdfast-metrics-", "lock"
 #: Series that one metric may have in a process. Labels are bounded where they are made; this is the net under a mistake there.
 _MOST_SERIES = 2_000
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -233,6 +237,26 @@ def share(folder: Path) -> None:
     except OSError as error:
         msg = f"HOLDFAST_METRICS_DIR: {folder} cannot be used ({error.strerror}). Name a folder that you may write to."
         raise SettingsError(msg) from error
+
+
+@contextmanager
+def folder_of_our_own() -> "Iterator[Path]":
+    """A temporary folder for the processes of one service; those whose services were killed are removed."""
+    root = Path(tempfile.gettempdir())
+    for left in root.glob(f"{_FOLDERS}*"):
+        # Whoever lives holds the lock; another user's cannot even be opened.
+        with suppress(OSError), (left / _LOCK).open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=".holdfast-"))
+    with (made / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Locked before anybody can look for it.
+        folder = made.rename(root / f"{_FOLDERS}{made.name.rpartition('-')[2]}")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def exposition(readings: Sequence[Reading] = ()) -> bytes:

@@ -74,7 +74,8 @@ class Settings(BaseSettings):
         "policy", description="Which bookings wait in line: where the policy says `fairQueue`, or `all`."
     )
     worker: Literal["inside", "apart"] = Field(
-        "inside", description="Whether serving processes run the worker, or `holdfast worker` does apart."
+        "inside",
+        description="Whether `holdfast serve` runs the worker beside its serving processes, or you do: `holdfast worker`.",
     )
     public_url: str | None = Field(
         None, description="Where people reach the service, for links in mails and feeds; unset: http://HOST:PORT."

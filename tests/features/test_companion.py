@@ -1,0 +1,185 @@
+"""The process beside the service: started again where it dies, gone with it, however it goes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from holdfast.core import companion as companion_module
+from holdfast.core.companion import Companion
+from support.servers import ServerProcess, served
+
+#: Writes its id, and lives until its standard input ends; a stubborn one lives on.
+OBEDIENT = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()} '); sys.stdin.read()"
+STUBBORN = f"{OBEDIENT}; import time; time.sleep(600)"
+#: A parent that does nothing but keep it.
+PARENT = """
+import sys, time
+from holdfast.core.companion import Companion
+Companion("test", [sys.executable, "-c", sys.argv[1], sys.argv[2]]).start()
+time.sleep(600)
+"""
+PATIENCE = 15.0
+
+
+def until(what: object, found: object) -> None:
+    assert callable(what)
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+
+
+def lives(pid: int) -> bool:
+    """False for who has ended, though nobody may have asked how yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ids(told: Path) -> list[int]:
+    return [int(pid) for pid in told.read_text().split()] if told.exists() else []
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    return tmp_path / "told"
+
+
+@pytest.fixture
+def kept(told: Path) -> Iterator[Companion]:
+    made = Companion("test", [sys.executable, "-c", OBEDIENT, str(told)])
+    made.start()
+    until(lambda: ids(told), "it was not started")
+    yield made
+    made.stop()
+
+
+def test_it_ends_when_it_is_told_to(kept: Companion, told: Path) -> None:
+    kept.stop()
+    assert not lives(ids(told)[0])
+    time.sleep(2 * companion_module.FIRST_PAUSE)
+    assert len(ids(told)) == 1
+
+
+def test_it_is_started_again_where_it_dies(kept: Companion, told: Path) -> None:
+    for count in (2, 3):
+        os.kill(ids(told)[-1], signal.SIGKILL)
+        until(lambda count=count: len(ids(told)) == count, "it was not started again")
+    kept.stop()
+    assert not any(lives(pid) for pid in ids(told))
+
+
+def test_one_that_does_not_end_is_killed(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(companion_module, "_PATIENCE_SECONDS", 0.2)
+    kept = Companion("test", [sys.executable, "-c", STUBBORN, str(told)])
+    kept.start()
+    until(lambda: ids(told), "it was not started")
+    kept.stop()
+    assert not lives(ids(told)[0])
+
+
+@pytest.mark.parametrize(("code", "most"), [(3, 3), (0, 1)])
+def test_one_that_ends_at_once_is_not_started_too_often(told: Path, code: int, most: int) -> None:
+    script = f"import sys; open(sys.argv[1], 'a').write('0 '); sys.exit({code})"
+    dying = Companion("test", [sys.executable, "-c", script, str(told)])
+    dying.start()
+    until(lambda: ids(told), "it was not started")
+    time.sleep(2.0)
+    dying.stop()
+    assert len(ids(told)) <= most
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_it_does_not_outlive_who_keeps_it(told: Path, how: signal.Signals) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, OBEDIENT, str(told)])
+    until(lambda: ids(told), "it was not started")
+    assert lives(ids(told)[0])
+    parent.send_signal(how)
+    parent.wait(PATIENCE)
+    until(lambda: not lives(ids(told)[0]), "it lives on")
+
+
+# The worker of a service
+
+
+def workers(server: ServerProcess) -> list[int]:
+    """The living workers that the service's process keeps."""
+    assert server.process is not None
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            command = stat.with_name("cmdline").read_bytes()
+        except (OSError, ValueError):
+            continue
+        if parent == server.process.pid and b"--attached" in command and lives(int(stat.parent.name)):
+            found.append(int(stat.parent.name))
+    return found
+
+
+def relayed(server: ServerProcess) -> float:
+    """How many messages the workers have passed on: counted by them, told by the service."""
+    for line in httpx.get(f"{server.url}/metrics", timeout=10).text.splitlines():
+        if line.startswith("holdfast_relay_messages_total "):
+            return float(line.split()[1])
+    return 0.0
+
+
+def make_user(server: ServerProcess) -> None:
+    assert httpx.post(f"{server.url}/register", json=_somebody(), timeout=10).status_code == 201
+
+
+def _somebody() -> dict[str, str]:
+    return {"email": f"{time.monotonic_ns()}@example.com", "password": "a long password", "role": "user"}
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_service_has_one_worker_which_comes_back(own_database: str, tmp_path: Path, processes: str) -> None:
+    environment = {"HOLDFAST_DATABASE_URL": own_database, "HOLDFAST_WORKERS": processes}
+    with served(environment, log=tmp_path / "service.log") as server:
+        until(lambda: len(workers(server)) == 1, "there is no worker")
+        make_user(server)
+        until(lambda: relayed(server) >= 1, "nothing was relayed")
+        (before,) = workers(server)
+        os.kill(before, signal.SIGKILL)
+        made = relayed(server)
+        make_user(server)
+        until(lambda: relayed(server) > made, "what happened meanwhile was not relayed")
+        (after,) = workers(server)
+        assert after != before
+        assert server.stop() == 0
+        until(lambda: not lives(after), "the worker outlived the service")
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_worker_does_not_outlive_a_service_that_is_killed(own_database: str, tmp_path: Path) -> None:
+    with served({"HOLDFAST_DATABASE_URL": own_database, "TMPDIR": str(tmp_path)}, log=tmp_path / "service.log") as server:
+        until(lambda: len(workers(server)) == 1, "there is no worker")
+        (worker,) = workers(server)
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGKILL)
+        until(lambda: not lives(worker), "the worker outlived the service")
+    # What it leaves behind is its metrics' folder, which the next service removes; a living one's stays.
+    (left,) = tmp_path.glob("holdfast-metrics-*")
+    with served({"HOLDFAST_DATABASE_URL": own_database, "TMPDIR": str(tmp_path)}, log=tmp_path / "next.log") as first:
+        (own,) = tmp_path.glob("holdfast-metrics-*")
+        assert own != left
+        with served({"HOLDFAST_DATABASE_URL": own_database, "TMPDIR": str(tmp_path)}, log=tmp_path / "other.log") as other:
+            assert own.is_dir()
+            assert other.stop() == 0
+        assert first.stop() == 0
+    assert list(tmp_path.glob("*holdfast-*")) == []
+
+
+def test_apart_there_is_none(own_database: str, tmp_path: Path) -> None:
+    with served({"HOLDFAST_DATABASE_URL": own_database, "HOLDFAST_WORKER": "apart"}, log=tmp_path / "service.log") as server:
+        time.sleep(1)
+        assert workers(server) == []
