@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -18,6 +19,7 @@ from holdfast.adapters.conferencing import ProviderUnknown
 from holdfast.core import clock, metrics
 from holdfast.core.companion import Companion
 from holdfast.core.errors import Busy, Refusal
+from holdfast.core.logging import configure_logging
 from holdfast.core.settings import Settings, SettingsError, load_settings
 from holdfast.db import migrations
 from holdfast.db.database import Database
@@ -94,8 +96,7 @@ def _run(
 
 def _migrate(url: str) -> bool:
     """Bring the database to head; False where it was there."""
-    before = _run(url, migrations.current)
-    if before == migrations.head():
+    if migrations.standing(_run(url, migrations.current)) != "behind":
         return False
     from holdfast.db import migrate
 
@@ -117,9 +118,12 @@ def serve(
     """Serve the API; without HOLDFAST_DATABASE_URL, with a PostgreSQL of its own in HOLDFAST_DATA_DIR."""
     given = {"host": host, "port": port, "workers": workers}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    configure_logging(settings)
     # A polite end, also out of the start: embedded PostgreSQL is stopped, not orphaned.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # It is ignored under nohup.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: signal.raise_signal(signal.SIGTERM))
     try:
         listening = _listen(settings)
         with _shared_metrics(settings), _database_url(settings) as url:
@@ -130,6 +134,10 @@ def serve(
                 console.print(
                     "--demo is left out: its log-ins are well known, and this is production. Next: holdfast create-admin"
                 )
+            with suppress(Busy):
+                # Out of reach it may be for now; who has none of our tables was not migrated.
+                if _run(url, migrations.current) is None:
+                    _fail("The database was never migrated. Next: holdfast migrate, or holdfast serve --migrate")
             _serve(settings, url, listening, demo=demo, seeded=seeded)
     except KeyboardInterrupt:
         pass
@@ -146,44 +154,51 @@ def worker(attached: Annotated[bool, typer.Option("--attached", hidden=True)] = 
     from uvicorn.loops.auto import auto_loop_factory
 
     from holdfast.core import tracing
-    from holdfast.core.logging import configure_logging
-    from holdfast.worker import POOL_SIZE, Worker
+    from holdfast.worker import POOL_SIZE
 
     configure_logging(settings)
-    if settings.metrics_dir is not None:
-        metrics.share(settings.metrics_dir)
-    if settings.traces_url is not None:
-        tracing.start(settings.traces_url)
     signal.signal(signal.SIGTERM, _interrupt)
-    if attached:
-        # Ctrl-C reaches both of us: the service ends us, in its order.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    async def until_told(db: Database) -> None:
-        working = asyncio.create_task(Worker(db, settings).run())
-        # A polite end: what is under way is waited for, or given back.
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, working.cancel)
-        if attached:
-            # Nothing is ever written to it: readable, it has ended.
-            loop.add_reader(sys.stdin, working.cancel)
-        with suppress(asyncio.CancelledError):
-            await working
-
     try:
+        if settings.metrics_dir is not None:
+            metrics.share(settings.metrics_dir)
+        if settings.traces_url is not None:
+            tracing.start(settings.traces_url)
         with _database_url(settings) as url:
             if not attached:
-                if _run(url, migrations.current) != migrations.head():
+                if migrations.standing(_run(url, migrations.current)) == "behind":
                     _fail("The database is not at this version's migrations. Next: holdfast migrate, then holdfast worker")
                 console.print("The worker runs: offers, reminders, mails, webhooks. Ctrl-C stops it.")
             # The loop that the service itself runs on.
-            _run(url, until_told, pool_size=POOL_SIZE, loop_factory=auto_loop_factory())
+            work = partial(_work_until_told, settings=settings, attached=attached)
+            _run(url, work, pool_size=POOL_SIZE, loop_factory=auto_loop_factory())
     except KeyboardInterrupt:
         pass
     finally:
         tracing.stop()
     if not attached:
         console.print("Stopped.")
+
+
+async def _work_until_told(db: Database, *, settings: Settings, attached: bool) -> None:
+    """Work until SIGTERM; attached, also until standard input ends. What is under way is waited for, or given back."""
+    from holdfast.worker import Worker
+
+    working = asyncio.create_task(Worker(db, settings).run())
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if attached:
+            loop.remove_reader(sys.stdin)
+        # Once: a second cancel would cut short what the first one waits for.
+        if not working.cancelling():
+            working.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    if attached:
+        # Nothing is ever written to it: readable, it has ended.
+        loop.add_reader(sys.stdin, end)
+    with suppress(asyncio.CancelledError):
+        await working
 
 
 @contextmanager
@@ -207,7 +222,8 @@ def _worker_beside(settings: Settings) -> Iterator[None]:
     if settings.worker == "apart":
         yield
         return
-    companion = Companion("worker", [sys.executable, "-m", "holdfast.cli", "worker", "--attached"])
+    # -P: what lies in the working folder is no module of ours.
+    companion = Companion("worker", [sys.executable, "-P", "-m", "holdfast.cli", "worker", "--attached"])
     companion.start()
     try:
         yield
@@ -314,6 +330,11 @@ def migrate(
     with _database_url(settings) as url:
         before = _run(url, migrations.current)
         if revision == "head":
+            if migrations.standing(before) == "ahead":
+                _fail(
+                    f"The database is at {before}, ahead of this version, which knows up to {migrations.head()} and works "
+                    "with it. To take it back: holdfast migrate --revision ..., with the version that knows the way"
+                )
             runner.upgrade(url)
         else:
             runner.downgrade(url, revision)

@@ -131,8 +131,15 @@ async def _database(db: Database, settings: Settings, now: Callable[[], datetime
 
 async def _migrations(db: Database) -> Finding:
     current, head = await migrations.current(db), migrations.head()
-    if current == head:
+    standing = migrations.standing(current)
+    if standing == "at head":
         return Finding("ok", f"migrations are at head ({head})")
+    if standing == "ahead":
+        return Finding(
+            "warn",
+            f"migrations are at {current}, ahead of this version, which knows up to {head}",
+            "fine in the middle of an upgrade, or after going back by one version; else run the version that they are of",
+        )
     return Finding("fail", f"migrations are at {current or 'nothing'}, not at {head}", "run `holdfast migrate`")
 
 

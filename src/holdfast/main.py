@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import multiprocessing
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -87,6 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.warning("database.out_of_reach", hint="check HOLDFAST_DATABASE_URL; requests are answered 503 until then")
     hub: Hub = app.state.hub
     loops = [asyncio.create_task(state.revocations.run()), asyncio.create_task(hub.run())]
+    _end_with_parent()
     _close_streams_first(hub)
     # What lives until the end need not be looked at by the collector: p99 falls to a half.
     gc.collect()
@@ -105,6 +107,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.db.close()
         # The last spans; it waits for the collector, some seconds at most.
         await asyncio.to_thread(tracing.stop)
+
+
+def _end_with_parent() -> None:
+    """One of several servers ends with the process that keeps them: without it, nobody would keep a worker, nor free the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop, sentinel = asyncio.get_running_loop(), parent.sentinel
+
+    def end() -> None:
+        loop.remove_reader(sentinel)
+        log.warning("supervisor.died")
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(sentinel, end)
 
 
 def _close_streams_first(hub: Hub) -> None:

@@ -64,7 +64,9 @@ class Worker:
             await asyncio.gather(*loops)
         finally:
             for loop in loops:
-                loop.cancel()
+                # Ours were cancelled with us: a second time would cut short what the runner waits for, and gives back.
+                if not loop.cancelling():
+                    loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
             await self._mailer.close()
             await self._sender.close()

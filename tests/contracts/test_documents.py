@@ -1,12 +1,15 @@
 """Files that say something about the code say the truth: settings, vendored files, pages, migrations."""
 
 import hashlib
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
@@ -34,6 +37,18 @@ def test_every_setting_stands_in_the_example_file_and_in_the_readme(name: str) -
     assert re.search(rf"^#? ?{name}=", example, re.MULTILINE), f"{name} is missing in .env.example"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.search(rf"^\|[^|]*`{name}`", readme, re.MULTILINE), f"{name} has no row in README's settings table"
+
+
+def test_compose_hands_on_every_setting() -> None:
+    """But for those that are the container's own: where it listens, and where its data lies."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert set(NAMES) - set(compose["x-settings"]) == {"HOLDFAST_HOST", "HOLDFAST_PORT", "HOLDFAST_DATA_DIR"}
+    # What is not set is unset, not an empty text.
+    empty = {name: "" for name, value in compose["x-settings"].items() if name in NAMES and value.endswith(":-}")}
+    assert len(empty) > 20
+    check = "from holdfast.core.settings import Settings; print(Settings(_env_file=None) == Settings.model_construct())"
+    ran = subprocess.run([sys.executable, "-c", check], env={**os.environ, **empty}, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_documents_name_no_setting_that_does_not_exist() -> None:

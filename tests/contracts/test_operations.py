@@ -129,6 +129,22 @@ def test_the_dashboard_asks_the_source_that_is_provisioned() -> None:
         assert place["x"] + place["w"] <= 24, panel["title"]
 
 
+def test_nginx_sends_no_request_twice_whose_key_is_ignored() -> None:
+    table = NGINX.read_text(encoding="utf-8").partition("$holdfast_repeatable {")[2].partition("}")[0]
+    keys_ignored = re.search(r'"~:(/\([^"]+)" "";', table)
+    assert keys_ignored is not None
+    document = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            # A preview changes nothing.
+            if method != "post" or path.endswith("/preview"):
+                continue
+            names = {one.get("name") for one in operation.get("parameters", [])}
+            asked = path.replace("{", "").replace("}", "")
+            ignored = re.search(keys_ignored[1], asked) is not None
+            assert ignored == ("idempotency-key" not in names), path
+
+
 def test_compose_starts_both_on_loopback_with_the_files_that_are_there() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     services = {name: one for name, one in compose["services"].items() if one.get("profiles") == ["monitoring"]}

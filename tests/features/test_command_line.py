@@ -1,5 +1,6 @@
 """The command line as a newcomer meets it: what works, and the one clear sentence where it does not."""
 
+import asyncio
 import json
 import os
 import socket
@@ -7,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import httpx
+import pytest
 
+from conftest import make_settings
+from holdfast.core.settings import SettingsError
 from holdfast.db import migrations
 from holdfast.db.embedded import start
 from support.databases import cloned_database
@@ -130,6 +135,65 @@ def test_a_worker_ahead_of_the_migrations_says_so(postgres: str) -> None:
         refused = run(url, "worker")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "holdfast migrate" in refused.stderr
+
+
+def test_a_service_on_a_database_that_was_never_migrated_says_so(postgres: str) -> None:
+    with cloned_database(postgres, None) as url:
+        refused = run(url, "serve", "--port", "0")
+    said = "holdfast: The database was never migrated. Next: holdfast migrate, or holdfast serve --migrate\n"
+    assert (refused.returncode, refused.stderr) == (1, said)
+
+
+def test_a_database_that_is_ahead_is_worked_with(own_database: str, tmp_path: Path) -> None:
+    """In a rolling upgrade, and after going back by one version: the worker too, and nobody is told to migrate."""
+
+    async def go_ahead() -> None:
+        connection = await asyncpg.connect(own_database)
+        await connection.execute("UPDATE alembic_version SET version_num = '2099_01_01_0001'")
+        await connection.close()
+
+    asyncio.run(go_ahead())
+    refused = run(own_database, "migrate")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "ahead of this version" in refused.stderr
+    assert "ahead of this version" in run(own_database, "doctor").stdout
+    environment = {**os.environ, "HOLDFAST_DATABASE_URL": own_database}
+    command = [sys.executable, "-m", "holdfast.cli", "worker"]
+    worker = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert "The worker runs" in worker.stdout.readline()
+    worker.terminate()
+    assert worker.wait(20) == 0
+    worker.stdout.close()
+    with served({"HOLDFAST_DATABASE_URL": own_database}, log=tmp_path / "service.log") as server:
+        assert httpx.get(f"{server.url}/readyz", timeout=10).json()["migrations"] == "ahead"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://holdfast:hid/den@db/holdfast", "percent-encoded"),
+        ("postgresql://holdfast:hid?den@db/holdfast", "percent-encoded"),
+        ("postgresql://holdfast:hid#den@db/holdfast", "percent-encoded"),
+        ("postgresql://holdfast:hidden@db:hidden/holdfast", "port"),
+    ],
+)
+def test_a_password_that_would_be_read_in_pieces_is_not_shown(url: str, said: str) -> None:
+    refused = run(url, "doctor")
+    assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (1, True, False)
+    assert "hid" not in refused.stderr
+    assert "den" not in refused.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:b%2Fc@[::1]:5432/d", "postgres://a@h/d?sslmode=require", "postgresql:///d"])
+def test_what_an_address_may_look_like(url: str) -> None:
+    assert make_settings(url).database_url is not None
+
+
+@pytest.mark.parametrize("limit", ["5/minute;2/second", "5/minute,2/second", "much", "-1/minute"])
+def test_a_limit_is_one(limit: str) -> None:
+    with pytest.raises(SettingsError, match="RATE_LIMIT"):
+        make_settings("postgresql://a@h/d", rate_limit=limit)
 
 
 def test_production_refuses_known_short_and_missing_secrets() -> None:

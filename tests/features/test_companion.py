@@ -1,7 +1,9 @@
 """The process beside the service: started again where it dies, gone with it, however it goes."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +15,8 @@ import pytest
 
 from holdfast.core import companion as companion_module
 from holdfast.core.companion import Companion
-from support.servers import ServerProcess, served
+from support.servers import ServerProcess, api_of, free_port, served
+from support.sinks import sink
 
 #: Writes its id, and lives until its standard input ends; a stubborn one lives on.
 OBEDIENT = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()} '); sys.stdin.read()"
@@ -82,6 +85,25 @@ def test_one_that_does_not_end_is_killed(told: Path, monkeypatch: pytest.MonkeyP
     kept = Companion("test", [sys.executable, "-c", STUBBORN, str(told)])
     kept.start()
     until(lambda: ids(told), "it was not started")
+    kept.stop()
+    assert not lives(ids(told)[0])
+
+
+def test_one_that_cannot_be_started_is_tried_again(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many processes for a moment: no reason to have none for ever."""
+    real, tries = subprocess.Popen, 0
+
+    def refuse_once(*arguments: object, **options: object) -> object:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise BlockingIOError
+        return real(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(companion_module.subprocess, "Popen", refuse_once)
+    kept = Companion("test", [sys.executable, "-c", OBEDIENT, str(told)])
+    kept.start()
+    until(lambda: ids(told), "it was given up")
     kept.stop()
     assert not lives(ids(told)[0])
 
@@ -177,6 +199,66 @@ def test_a_worker_does_not_outlive_a_service_that_is_killed(own_database: str, t
             assert other.stop() == 0
         assert first.stop() == 0
     assert list(tmp_path.glob("*holdfast-*")) == []
+
+
+def test_servers_do_not_outlive_who_keeps_them_and_the_worker(own_database: str, tmp_path: Path) -> None:
+    """Else they would serve on without a worker, and the next service could not listen."""
+    with served({"HOLDFAST_DATABASE_URL": own_database, "HOLDFAST_WORKERS": "2"}, log=tmp_path / "service.log") as server:
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(PATIENCE)
+        # The next one can take the port as soon as they are gone.
+        until(lambda: not _listens(server.port), "the servers outlived their supervisor")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_what_the_worker_was_at_is_given_back_when_the_service_stops(
+    own_database: str, tmp_path: Path, ending: signal.Signals
+) -> None:
+    """Not left to its lease: a deployment must delay no mail, and use up no retry."""
+
+    async def hangs(_delivered: object, _writer: object) -> None:
+        await asyncio.sleep(60)
+
+    environment = {"HOLDFAST_DATABASE_URL": own_database, "HOLDFAST_WEBHOOK_LOOPBACK": "true"}
+    with served(environment, log=tmp_path / "service.log") as server:
+        async with api_of(server, own_database) as api, sink(hangs) as here:
+            boss = await api.admin()
+            made = await api.post("/webhooks", boss, json={"url": here.url, "types": ["system.notice"]})
+            assert made.status_code == 201, made.text
+            assert (await api.post("/notices", boss, json={"message": "Hello"})).status_code == 201
+            await here.heard(1)
+            assert server.process is not None
+            # To all of them, as a terminal and systemd do.
+            os.killpg(server.process.pid, ending)
+            assert await asyncio.to_thread(server.process.wait, 20) == 0
+            jobs = await api.db.fetch("SELECT state, failures FROM jobs")
+            assert [tuple(job) for job in jobs] == [("waiting", 0)]
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_what_lies_in_the_working_folder_is_no_module_of_ours(
+    own_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "calendar.py").write_text("raise SystemExit('run by the worker')")
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-P", "-m", "holdfast.cli", "serve", "--port", str(free_port())]
+    environment = {**os.environ, "HOLDFAST_DATABASE_URL": own_database}
+    log = tmp_path / "service.log"
+    with log.open("wb") as output:
+        service = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        until(lambda: "Holdfast serves at" in log.read_text(), "it did not start")
+        time.sleep(2)
+    finally:
+        service.terminate()
+        assert service.wait(20) == 0
+    assert "run by the worker" not in log.read_text()
 
 
 def test_apart_there_is_none(own_database: str, tmp_path: Path) -> None:

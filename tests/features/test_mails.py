@@ -169,10 +169,13 @@ async def test_the_uid_stays_and_sequence_rises_over_changes_and_the_cancellatio
     slots = await api.slots(anna, await api.room(admin))
     booking = await api.booked(anna, slots[0])
     path = f"/bookings/{booking['id']}"
-    await api.send("PATCH", path, anna, json={"title": "Review"})
-    await api.post(f"{path}/reschedule", anna, json={"slotId": slots[2]["id"]})
-    await api.post(f"{path}/cancel", anna)
     mails = await post.deliver()
+    await api.send("PATCH", path, anna, json={"title": "Review"})
+    mails += await post.deliver()
+    await api.post(f"{path}/reschedule", anna, json={"slotId": slots[2]["id"]})
+    mails += await post.deliver()
+    await api.post(f"{path}/cancel", anna)
+    mails += await post.deliver()
     assert [mail["Subject"].split(":")[0] for mail in mails] == ["Booked", "Changed", "Moved", "Cancelled"]
     events = [event_of(mail) for mail in mails]
     assert {event.uid.value for event in events} == {f"{booking['id']}@holdfast"}
@@ -212,6 +215,9 @@ async def test_a_host_hears_of_guests_and_of_their_going_elsewhere(post: Post, a
     assert methods == {ANNA: "REQUEST", "ada@mail.example": "CANCEL", "bob@mail.example": "REQUEST"}
     assert event_of(mails["ada@mail.example"]).dtstart.value == parse_instant(slots[0]["start"])
     assert {event_of(mail).sequence.value for mail in mails.values()} == {"1"}
+    # To whose time it comes it is new; where it was before is none of their business.
+    assert mails["bob@mail.example"]["Subject"].startswith("New booking:")
+    assert "Before" not in part(mails["bob@mail.example"], "plain")
     await api.send("DELETE", f"/bookings/{booking['id']}", hosts[1])
     mails = {to(mail): mail for mail in await post.deliver()}
     assert "The host did this." in part(mails[ANNA], "plain")
@@ -405,6 +411,76 @@ async def test_a_server_that_was_away_gets_the_mail_later_and_once(post: Post, a
     await post.pass_time()
     assert await post.deliver() == []
     assert await post.jobs() == []
+
+
+async def test_what_was_overtaken_is_not_told_any_more(post: Post, api: Api, admin: Person, anna: Person) -> None:
+    """A mail that the server would not take at once must not come after the one that ends it."""
+    slots = await api.slots(anna, await api.room(admin))
+    booking = await api.booked(anna, slots[0])
+    post.sink.refuse_recipient = "451 greylisted"
+    assert await post.deliver() == []
+    post.sink.refuse_recipient = None
+    moved = await api.post(f"/bookings/{booking['id']}/reschedule", anna, json={"slotId": slots[1]["id"]})
+    assert moved.status_code == 200
+    (mail,) = await post.deliver()
+    assert mail["Subject"].startswith("Moved:")
+    await post.pass_time()
+    assert await post.deliver() == []
+
+    renamed = await api.send("PATCH", f"/bookings/{booking['id']}", anna, json={"title": "Review"})
+    assert renamed.status_code == 200
+    post.sink.refuse_recipient = "451 greylisted"
+    assert await post.deliver() == []
+    post.sink.refuse_recipient = None
+    await api.post(f"/bookings/{booking['id']}/cancel", anna)
+    (mail,) = await post.deliver()
+    assert mail["Subject"].startswith("Cancelled:")
+    await post.pass_time()
+    assert await post.deliver() == []
+    assert await post.jobs() == []
+
+
+async def test_of_a_series_what_was_cancelled_meanwhile_is_not_told_as_booked(
+    post: Post, api: Api, admin: Person, anna: Person
+) -> None:
+    room = await api.room(admin)
+    times = {"start": f"{tomorrow()}T10:00:00Z", "end": f"{tomorrow()}T10:30:00Z"}
+    made = await api.post("/bookings/series", anna, json={"roomId": room["id"], **times, "recurrence": "FREQ=DAILY;COUNT=3"})
+    assert made.status_code == 201, made.text
+    first = made.json()["bookings"][0]
+    await api.post(f"/bookings/{first['id']}/cancel", anna)
+    mails = {mail["Subject"].split(":")[0]: mail for mail in await post.deliver()}
+    assert set(mails) == {"Booked", "Cancelled"}
+    booked = files(mails["Booked"])[0]
+    assert len(booked.vevent_list) == 2
+    assert f"{first['id']}@holdfast" not in {event.uid.value for event in booked.vevent_list}
+
+
+async def test_what_changes_nothing_is_told_nobody(post: Post, api: Api, admin: Person, anna: Person) -> None:
+    booking = await api.booked(anna, (await api.slots(anna, await api.room(admin)))[0], title="Review")
+    await post.deliver()
+    for body in ({"title": "Review"}, {"title": "Review", "notes": None}, {}):
+        same = await api.send("PATCH", f"/bookings/{booking['id']}", anna, json=body)
+        assert same.status_code in {200, 400}, same.text
+    assert await post.deliver() == []
+    assert await api.db.fetch("SELECT 1 FROM outbox WHERE type = 'booking.updated'") == []
+
+
+async def test_an_event_at_another_place_tells_everybody_too(post: Post, api: Api, admin: Person, anna: Person) -> None:
+    event = await hall(api, admin, venue="Old Hall")
+    booked = await api.post("/bookings", anna, json={"eventId": event["id"], "seats": ["A-1"]})
+    await post.deliver()
+    changed = await api.send("PATCH", f"/events/{event['id']}", admin, json={"venue": "New Hall"})
+    assert changed.status_code == 200
+    (mail,) = await post.deliver()
+    assert "has a new place." in part(mail, "plain")
+    assert "Old Hall" in part(mail, "plain")
+    assert "New Hall" in event_of(mail).location.value
+    assert event_of(mail).sequence.value == "1"
+    served = await api.get(f"/bookings/{booked.json()['booking']['id']}/calendar.ics", anna)
+    assert vobject.readOne(served.text).vevent.sequence.value == "1"
+    # So many mails have places of their own: nobody's offer waits behind them.
+    assert "mail.of_event" in post.ran
 
 
 async def test_what_a_server_refuses_for_good_is_not_sent_again(post: Post, api: Api, admin: Person, anna: Person) -> None:

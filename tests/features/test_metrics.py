@@ -527,6 +527,22 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert ran.stderr.startswith("holdfast: HOLDFAST_METRICS_DIR: ")
 
 
+def test_a_disk_that_is_full_is_noticed_at_the_start_and_ends_nothing_later(tmp_path: Path) -> None:
+    """The files are mapped: where their room is not theirs from the beginning, a full disk ends the process (SIGBUS)."""
+    counting = (
+        "import sys, pathlib; from holdfast.core import metrics; metrics.share(pathlib.Path(sys.argv[1])); metrics.refused('X')"
+    )
+    subprocess.run([sys.executable, "-c", counting, tmp_path], check=True, timeout=60)
+    files = list(tmp_path.glob("*.db"))
+    assert len(files) == 3
+    for file in files:
+        assert file.stat().st_size == 1 << 20
+        assert file.stat().st_blocks * 512 >= 1 << 20
+    full = f"import os; os.posix_fallocate = lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')); {counting}"
+    ran = subprocess.run([sys.executable, "-c", full, tmp_path], capture_output=True, text=True, check=False, timeout=60)
+    assert "cannot be used (No space left on device)" in ran.stderr
+
+
 def test_a_file_without_anything_in_it_is_no_count(tmp_path: Path) -> None:
     (tmp_path / "counter_1.db").touch()
     ran = subprocess.run([sys.executable, "-c", TELLING, tmp_path], capture_output=True, text=True, check=True, timeout=60)

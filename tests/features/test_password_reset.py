@@ -162,6 +162,16 @@ async def test_api_keys_end_with_a_reset(api: Api, anna: UUID) -> None:
     assert mine.status_code == 401
 
 
+async def test_calendar_feeds_end_with_a_reset(api: Api, anna: UUID) -> None:
+    pair = (await log_in(api, PASSWORD)).json()
+    made = await api.post("/calendar-feeds", headers={"Authorization": f"Bearer {pair['token']}"}, json={})
+    assert made.status_code == 201, made.text
+    path = "/calendar/" + made.json()["url"].rpartition("/calendar/")[2]
+    assert (await api.get(path)).status_code == 200
+    await reset(api, await service.make_reset_token(api.db, anna))
+    assert (await api.get(path)).status_code == 404
+
+
 async def test_a_network_that_asks_too_often_is_told_so(api: Api, anna: UUID, state: State) -> None:
     async with door(state, login_limit="3/minute") as limited:
 

@@ -117,6 +117,13 @@ async def test_all_at_one_address_together_have_ten_times_as_many(api: Api, stat
         assert answers[-1].json()["error"]["details"]["limit"] == 20
 
 
+async def test_who_runs_wild_does_not_use_up_what_is_everybodys(api: Api, user: Person, state: State) -> None:
+    async with door(state, rate_limit="2/minute") as limited:
+        answers = [(await limited.get("/rooms")).status_code for _ in range(60)]
+        assert answers == [401] * 2 + [429] * 58
+        assert (await limited.get("/rooms", headers=user.headers)).status_code == 200
+
+
 async def test_health_pages_and_preflights_are_never_refused(api: Api, state: State) -> None:
     async with door(state, rate_limit="1/minute", cors_origins="https://app.example") as limited:
         assert (await limited.get("/rooms")).status_code == 401

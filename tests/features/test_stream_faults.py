@@ -3,14 +3,12 @@
 import asyncio
 import os
 import socket as sockets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 from starlette.websockets import WebSocket
 from structlog.testing import capture_logs
@@ -18,27 +16,17 @@ from structlog.testing import capture_logs
 from holdfast import outbox
 from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.ids import new_id
-from holdfast.core.security import AccessTokens
-from holdfast.db.database import Database
 from holdfast.streams.router.sockets import _Conversation
 from holdfast.streams.service import Hub, Visitor
 from support.api import Api, Person
 from support.crashes import durable_postgres
-from support.servers import SECRET, ServerProcess, served
+from support.servers import ServerProcess, api_of, served
 from support.streams import PATIENCE, events, socket
 
 _LISTENING = """
 SELECT 1 FROM pg_stat_activity
 WHERE application_name = 'holdfast listens' AND datname = current_database() AND query LIKE 'LISTEN%'"""
 ROWS = "SELECT id FROM outbox WHERE type = 'system.notice' ORDER BY number"
-
-
-@asynccontextmanager
-async def api_of(server: ServerProcess, url: str) -> AsyncIterator[Api]:
-    db = Database(url, pool_size=4)
-    async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
-        yield Api(client, db, AccessTokens(SECRET, minutes=60))
-    await db.close()
 
 
 async def tell(api: Api, boss: Person, count: int = 1, text: str = "Hello") -> None:

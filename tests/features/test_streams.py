@@ -224,6 +224,10 @@ async def test_seats_and_offers_of_an_event_are_heard_of(live: Api, url: str, bo
         offered = await other.next("waitlist.offered")
         assert offered["data"]["entry"]["id"] == waits.json()["entry"]["id"]
         assert not own.of("waitlist.joined", "waitlist.offered")
+        moved = await live.send("PATCH", f"/events/{event}", boss, json={"venue": "New Hall"})
+        assert moved.status_code == 200, moved.text
+        told = (await own.next("event.updated"))["data"]
+        assert (told["before"]["venue"], told["event"]["venue"]) == (None, "New Hall")
         mark = await notice(live, boss)
         public = [m for m in await heard_up_to(own, mark) if m["type"] == "seat.changed"]
         assert str(ben.id) not in json.dumps(public)

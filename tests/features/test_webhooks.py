@@ -480,12 +480,42 @@ async def test_a_webhook_where_nothing_comes_through_for_too_long_is_disabled(lo
     async with sink(answers(500)) as here:
         webhook, _ = await hooked(local, admin, here.url)
         await said(local, subject=new_id(), titles="0")
-        async with working(db, retries=Retries((timedelta(milliseconds=30),) * 100, timedelta(milliseconds=200))):
+        async with working(db, retries=Retries((timedelta(milliseconds=30),) * 10, timedelta(milliseconds=200))):
             await ended(local, admin, webhook, 2)
     shown = (await local.get(f"/webhooks/{webhook}", admin)).json()["webhook"]
     assert (shown["enabled"], shown["failingSince"] is None) == (False, False)
     assert shown["disabledReason"].startswith("nothing came through for")
     assert len(await local.db.fetch("SELECT 1 FROM outbox WHERE type = 'webhook.disabled'")) == 1
+
+
+async def test_a_quiet_webhook_is_not_disabled_by_its_first_hiccup(local: Api, admin: Person, db: Database) -> None:
+    """Its last delivery failed for good, long ago; the next one has three days of its own."""
+    async with sink(answers(503)) as here:
+        webhook, _ = await hooked(local, admin, here.url, ["booking.created"])
+        await local.db.fetch("UPDATE webhooks SET failing_since = clock_timestamp() - interval '4 days'")
+        await said(local, subject=new_id(), titles="0")
+        async with working(db, retries=Retries((timedelta(milliseconds=20),) * 200, timedelta(days=3))):
+            await here.heard(3)
+            shown = (await local.get(f"/webhooks/{webhook}", admin)).json()["webhook"]
+            assert (shown["enabled"], shown["disabledReason"]) == (True, None)
+            here.behaviour = accepts
+            (delivery,) = await ended(local, admin, webhook, 1)
+    assert delivery["status"] == "delivered"
+    assert (await local.get(f"/webhooks/{webhook}", admin)).json()["webhook"]["failingSince"] is None
+
+
+async def test_of_several_rotations_every_secret_signs_on(local: Api, admin: Person, db: Database) -> None:
+    """Who asks again as an answer was lost does not end the secret that the receiver knows."""
+    async with sink() as here, working(db):
+        webhook, first = await hooked(local, admin, here.url, ["booking.created"])
+        rotated = [await local.post(f"/webhooks/{webhook}/rotate-secret", admin) for _ in range(6)]
+        secrets = [first, *(one.json()["secret"] for one in rotated)]
+        await said(local, subject=new_id(), titles="0")
+        (heard,) = await here.heard(1)
+    for secret in secrets[-5:]:
+        Verifier(secret).verify(heard.body, heard.headers)
+    # There is an end to it.
+    assert len(heard.headers["webhook-signature"].split()) == 5
 
 
 async def test_after_a_rotation_both_secrets_sign_until_the_day_is_over(local: Api, admin: Person, db: Database) -> None:

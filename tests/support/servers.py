@@ -6,11 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
+
+from holdfast.core.security import AccessTokens
+from holdfast.db.database import Database
+from support.api import Api
 
 SECRET = "a-secret-for-tests-that-is-long-enough-0123"
 
@@ -93,3 +97,12 @@ def served(environment: Mapping[str, str], *arguments: str, log: Path) -> Iterat
         yield server
     finally:
         server.kill()
+
+
+@asynccontextmanager
+async def api_of(server: ServerProcess, database_url: str) -> AsyncIterator[Api]:
+    """A running server's API, with its database beside it."""
+    db = Database(database_url, pool_size=4)
+    async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
+        yield Api(client, db, AccessTokens(SECRET, minutes=60))
+    await db.close()

@@ -282,6 +282,11 @@ async def delete_api_keys(session: AsyncSession, user_id: UUID) -> None:
     await session.execute(delete(models.ApiKey).where(models.ApiKey.user_id == user_id))
 
 
+async def delete_calendar_feeds(session: AsyncSession, user_id: UUID) -> None:
+    """None of the user's calendar addresses leads anywhere any more."""
+    await session.execute(delete(models.CalendarFeed).where(models.CalendarFeed.user_id == user_id))
+
+
 async def insert_password_reset(session: AsyncSession, *, token_hash: bytes, user_id: UUID, life: timedelta) -> None:
     """A token for a new password, by its hash, good for so long by the database's clock."""
     await session.execute(

@@ -1,5 +1,6 @@
 """A process beside ours, for as long as we live: started again where it dies, and gone with us, even where we are killed."""
 
+import signal
 import subprocess
 import threading
 import time
@@ -46,12 +47,17 @@ class Companion:
         self._keeper.join()
 
     def _keep(self) -> None:
+        # What a terminal sends to all of its processes is ours to act upon, in our order. A child keeps its starter's mask.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         pause = FIRST_PAUSE
-        while (process := self._started()) is not None:
+        while not self._stopping.is_set():
             began = time.monotonic()
-            # Closes its standard input behind it.
-            with process:
-                code = process.wait()
+            code: int | str | None
+            try:
+                code = self._run_once()
+            except OSError as error:
+                # Too many processes, or too little memory, for now.
+                code = str(error)
             if self._stopping.is_set():
                 return
             if code == 0:
@@ -63,9 +69,11 @@ class Companion:
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _started(self) -> "subprocess.Popen[bytes] | None":
+    def _run_once(self) -> int | None:
         with self._starting:
             if self._stopping.is_set():
                 return None
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own words
-            return self._process
+            process = self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own words
+        # Closes its standard input behind it.
+        with process:
+            return process.wait()

@@ -29,6 +29,9 @@ Reading = tuple[str, str, Labels, dict[Labels, float]]
 
 #: The library's own switch: the folder in which processes share their counts.
 _SWITCH = "PROMETHEUS_MULTIPROC_DIR"
+#: The library's files of a process, by the kinds of metrics that we have, and bytes in each that are ours before we count: room
+#: for some ten thousand series.
+_KINDS, _FILE_BYTES = ("counter", "histogram", "gauge_livesum"), 1 << 20
 _FOLDERS, _LOCK = "holdfast-metrics-", "lock"
 #: Series that one metric may have in a process. Labels are bounded where they are made; this is the net under a mistake there.
 _MOST_SERIES = 2_000
@@ -233,6 +236,10 @@ def share(folder: Path) -> None:
 
         # A process that had our id before us.
         mark_process_dead(os.getpid(), str(folder))  # type: ignore[no-untyped-call]  # the library's
+        for kind in _KINDS:
+            # The library's files are sparse, and mapped: a write into a hole of a full disk would be our end (SIGBUS).
+            with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
         _counts()
     except OSError as error:
         msg = f"HOLDFAST_METRICS_DIR: {folder} cannot be used ({error.strerror}). Name a folder that you may write to."
@@ -242,13 +249,17 @@ def share(folder: Path) -> None:
 @contextmanager
 def folder_of_our_own() -> "Iterator[Path]":
     """A temporary folder for the processes of one service; those whose services were killed are removed."""
-    root = Path(tempfile.gettempdir())
+    try:
+        root = Path(tempfile.gettempdir())
+        made = Path(tempfile.mkdtemp(prefix=".holdfast-", dir=root))
+    except OSError as error:
+        msg = f"There is no folder for temporary files ({error}). Name one in TMPDIR, or in HOLDFAST_METRICS_DIR."
+        raise SettingsError(msg) from error
     for left in root.glob(f"{_FOLDERS}*"):
         # Whoever lives holds the lock; another user's cannot even be opened.
         with suppress(OSError), (left / _LOCK).open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=".holdfast-"))
     with (made / _LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Locked before anybody can look for it.

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """All settings: environment variables `HOLDFAST_...`, or a `.env` file in the working folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HOLDFAST_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="HOLDFAST_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     env: Environment = Field(Environment.DEVELOPMENT, description="`development` or `production`.")
@@ -119,6 +119,15 @@ class Settings(BaseSettings):
         if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
             msg = "must look like postgresql://user:password@host:port/name"
             raise ValueError(msg)
+        # "/", "?" and "#" end what may hold a password: it would be told in pieces by whoever reads the rest as a path or a port.
+        server = re.split("[/?#]", rest, maxsplit=1)
+        if "@" in "".join(server[1:]):
+            msg = "has a character in its user or password that must be percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40"
+            raise ValueError(msg)
+        _, _, port = server[0].rpartition("@")[2].rpartition("]")[2].rpartition(":")
+        if ":" in server[0].rpartition("@")[2].rpartition("]")[2] and not port.isdecimal():
+            msg = "has a port that is no number: postgresql://user:password@host:port/name"
+            raise ValueError(msg)
         return SecretStr(f"postgresql://{rest}")
 
     @field_validator("public_url", "traces_url", "smtp_url", "metrics_dir", mode="before")
@@ -178,11 +187,12 @@ class Settings(BaseSettings):
     @field_validator("login_limit", "rate_limit")
     @classmethod
     def _is_limit(cls, value: str) -> str:
-        from limits import parse
+        from limits import parse_many
 
         if value != "off":
             try:
-                if not parse(value).amount:
+                (limit,) = parse_many(value)
+                if not limit.amount:
                     # Nobody could do anything.
                     raise ValueError  # noqa: TRY301 - answered like any other that is none
             except ValueError as error:

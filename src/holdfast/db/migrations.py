@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 
@@ -24,6 +25,13 @@ def head() -> str:
     """
     newest = max(path.stem for path in (folder() / "versions").glob("[0-9]*.py"))
     return "_".join(newest.split("_")[:4])
+
+
+def standing(revision: str | None) -> Literal["behind", "at head", "ahead"]:
+    """Where a database's revision is to this version of the code; their names sort. None, never migrated, is behind."""
+    if revision is None or revision < head():
+        return "behind"
+    return "at head" if revision == head() else "ahead"
 
 
 async def current(db: Database) -> str | None:

@@ -69,7 +69,7 @@ async def list_events(
 async def change_event(
     db: Database, *, event_id: UUID, changes: dict[str, Any], if_match: str | None, by: Caller, once: Once
 ) -> Event:
-    """Change what is named; rules of the policy one by one. Bookings move with the event's time.
+    """Change what is named; rules of the policy one by one. Bookings move with the event's time and place.
 
     Raises EventNotFound, Stale, Invalid.
     """
@@ -90,7 +90,7 @@ async def change_event(
                 resource["policy"] = merged_policy(await stored_policy(session, before.no), changes["policy"])
             details = {name: changes[name] for name in _DETAIL_COLUMNS if name in changes}
             await queries.update_event(session, before.no, resource=resource, details=details)
-            if (start, end) != (before.start, before.end):
+            if (start, end, changes.get("venue", before.venue)) != (before.start, before.end, before.venue):
                 # A hold that is just being confirmed becomes a booking first.
                 await locks.holds_of(session, [before.no])
                 await queries.move_bookings(session, before.no, start, end)

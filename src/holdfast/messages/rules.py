@@ -31,6 +31,7 @@ TYPES = frozenset(
         "waitlist.booked",
         "waitlist.left",
         "waitlist.lapsed",
+        "event.updated",
         "closure.created",
         "closure.deleted",
         "system.notice",
@@ -128,6 +129,8 @@ def messages_of(stored: StoredMessage, known: Known) -> list[Message]:
     elif kind == "waitlist":
         data = {"entry": {**(stored.after or stored.before or {}), "id": str(stored.subject_id)}}
         said.append((stored.type, _users([known.owners.get(stored.subject_id)]), data))
+    elif kind == "event":
+        said.append((stored.type, frozenset({f"event:{stored.subject_id}"}), _event(stored)))
     elif kind == "closure":
         said += _closure(stored)
     elif kind == "seat":
@@ -216,6 +219,11 @@ def _closure(stored: StoredMessage) -> list[tuple[str, frozenset[str], dict[str,
     data = {name: shape.get(name) for name in ("id", "start", "end", "roomId", "hostId") if name in shape}
     channels = frozenset(f"{kind}:{shape[f'{kind}Id']}" for kind in ("room", "host") if f"{kind}Id" in shape)
     return [(stored.type, channels, {"closure": data})]
+
+
+def _event(stored: StoredMessage) -> dict[str, Any]:
+    """What everybody may read of an event, now and before: a new time moves all that was booked of it."""
+    return {name: shape for name, shape in (("event", stored.after), ("before", stored.before)) if shape is not None}
 
 
 def _seats(stored: StoredMessage) -> dict[str, Any]:

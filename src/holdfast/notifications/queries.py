@@ -44,7 +44,8 @@ SELECT (SELECT count(*) FROM own WHERE type <> 'booking.created' AND occurred_at
      + (SELECT count(*) FROM own JOIN outbox e ON e.subject_id = own.event_id
         WHERE e.type = 'event.updated' AND own.type <> 'booking.cancelled'
           AND e.occurred_at >= own.occurred_at AND e.occurred_at < coalesce(own.until, 'infinity') AND e.occurred_at <= $2
-          AND (e.before->>'start', e.before->>'end') IS DISTINCT FROM (e.after->>'start', e.after->>'end')) AS sequence"""
+          AND (e.before->>'start', e.before->>'end', e.before->>'venue')
+              IS DISTINCT FROM (e.after->>'start', e.after->>'end', e.after->>'venue')) AS sequence"""
 _OF_A_GROUP = """
 SELECT o.id, o.subject_id FROM bookings b JOIN outbox o ON o.subject_id = b.id
 WHERE b.series_id = $1 AND o.type = $2 AND o.request_id IS NOT DISTINCT FROM $3 AND o.actor_id IS NOT DISTINCT FROM $4"""
@@ -55,6 +56,13 @@ JOIN bookings b ON b.id = u.booking_id AND b.status = 'active' AND b.kind = 'eve
 JOIN resources r ON r.no = u.resource_no
 WHERE r.id = $1 AND ($2::uuid IS NULL OR b.user_id = $2)"""
 _STARTS = "SELECT start_at FROM bookings WHERE id = $1 AND status = 'active'"
+#: What a booking's message says has been overtaken: the booking was moved or cancelled since, by itself or with its event.
+_OVERTAKEN = """
+SELECT b.status = 'cancelled' OR (b.start_at, b.end_at) IS DISTINCT FROM ($3::timestamptz, $4::timestamptz) OR EXISTS (
+  SELECT FROM outbox o, outbox m
+  WHERE m.id = $2 AND o.subject_id = $1 AND o.type = 'booking.rescheduled'
+    AND (o.occurred_at, o.id) > (m.occurred_at, m.id)) AS overtaken
+FROM bookings b WHERE b.id = $1"""
 _OFFER = """
 SELECT h.expires_at FROM waitlist_entries e JOIN holds h ON h.id = e.hold_id
 WHERE e.id = $1 AND e.status = 'offered' AND h.expires_at > clock_timestamp()"""
@@ -132,6 +140,12 @@ async def start_of(db: Database, booking_id: UUID) -> datetime | None:
     """When an active booking begins; None where it is cancelled."""
     rows = await db.fetch(_STARTS, booking_id)
     return rows[0]["start_at"] if rows else None
+
+
+async def is_overtaken(db: Database, booking_id: UUID, message_id: UUID, *, start: datetime, end: datetime | None) -> bool:
+    """True where a booking is not, or not any more, as a message of it says that it takes place."""
+    rows = await db.fetch(_OVERTAKEN, booking_id, message_id, start, end)
+    return not rows or rows[0]["overtaken"]
 
 
 async def offer_ends_at(db: Database, entry_id: UUID) -> datetime | None:

@@ -66,13 +66,14 @@ class Compressed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; other protocols pass."""
-        if scope["type"] != "http" or scope["method"] == "HEAD":
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         asked, marked = False, b""
         for name, value in scope["headers"]:
             if name == b"accept-encoding":
-                asked = wants_gzip(value)
+                # HEAD tells of the plain form, which it need not make.
+                asked = scope["method"] != "HEAD" and wants_gzip(value)
             elif name in _WITH_TAGS and _MARK in value:
                 marked += value
         if marked:

@@ -80,9 +80,9 @@ async def readyz(db: DatabaseDep) -> Response:
 
     The relay's lag is told, and no reason to send requests elsewhere: bookings do not wait for it.
     """
-    current = await migrations.current(db)
+    standing = migrations.standing(await migrations.current(db))
     # A newer one is served too: in a rolling upgrade the database is migrated first, and the old processes go on meanwhile.
-    if current is None or current < migrations.head():
+    if standing == "behind":
         raise NotReady
     lag = round(await outbox.lag_seconds(db), 3)
     return send(
@@ -90,7 +90,7 @@ async def readyz(db: DatabaseDep) -> Response:
             {
                 "status": "ok",
                 "database": "ok",
-                "migrations": "at head" if current == migrations.head() else "ahead",
+                "migrations": standing,
                 "relayLagSeconds": lag,
             }
         )

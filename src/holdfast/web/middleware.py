@@ -61,14 +61,14 @@ class Edge:
             # The body is never read: the connection cannot be used again.
             await send_answer(status_answer(413, instance=instance_of(scope)), send, [(b"connection", b"close")])
             return
-        counted = scope["path"] not in _LONG_LIVED
-        self._in_flight += counted
+        places = 0 if scope["path"] in _LONG_LIVED else 1
+        self._in_flight += places
         try:
-            await self._answer(scope, receive, send)
+            await self._answer(scope, receive, send, places=places)
         finally:
-            self._in_flight -= counted
+            self._in_flight -= places
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, places: int) -> None:
         started = False
         received = 0
         arrived = False
@@ -80,11 +80,17 @@ class Edge:
                 # Nothing is left but the news that the client has gone, which may take as long as it likes.
                 return await receive()
             deadline = deadline or asyncio.get_running_loop().time() + BODY_SECONDS
+            # What waits for its body is no work: a thousand who dribble must not keep everybody else out.
+            self._in_flight -= places
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408, headers={"Connection": "close"}) from None
+            finally:
+                self._in_flight += places
+            if self._in_flight > MAX_IN_FLIGHT:
+                raise HTTPException(503, headers={"Retry-After": "1"})
             received += len(message.get("body", b""))
             if received > MAX_BODY:
                 # What is still on its way is never read.

@@ -58,12 +58,14 @@ class RateLimit:
         address = network_of(scope["client"][0] if scope.get("client") else None)
         name, key = self._who(scope, address)
         counts = self._counts[name]
-        if not self._addresses.hit(address):
+        if self._addresses.is_full(address):
             await self._refuse("address", self._addresses, address, scope, send, self._headers(name, key, address))
             return
         if not counts.hit(key):
+            # The address is not charged: who runs wild there must not use up what is everybody's.
             await self._refuse(name, counts, key, scope, send, self._headers(name, key, address))
             return
+        self._addresses.hit(address)
         headers = self._headers(name, key, address)
 
         async def send_with_headers(message: Message) -> None:

@@ -15,6 +15,8 @@ from holdfast.core.ids import new_id
 from holdfast.db.database import Database, fetch_from, fetch_in
 from holdfast.webhooks.rules import ATTEMPT_LEASE, TEST, Delivery, Webhook
 
+#: Secrets of a webhook that sign beside the present one.
+_MOST_PREVIOUS = 4
 _WEBHOOK = "id, url, types, description, enabled, disabled_reason, failing_since, previous_secret_until, version, created_at"
 _DELIVERY = (
     "id, webhook_id, message_id, type, subject_id, status, attempts, last_attempt_at, next_attempt_at, response_status, "
@@ -31,7 +33,11 @@ _CHANGE = f"""UPDATE webhooks SET url = $2, types = $3, description = $4, enable
   disabled_reason = CASE WHEN $5 = enabled THEN disabled_reason END,
   failing_since = CASE WHEN $5 = enabled AND $2 = url THEN failing_since END
 WHERE id = $1 RETURNING {_WEBHOOK}"""  # noqa: S608 - our own columns
-_ROTATE = f"""UPDATE webhooks SET previous_secret = secret, secret = $2, version = version + 1,
+#: Who rotates again while an old one still signs, perhaps because an answer was lost, must not end the one that is in use: all of
+#: them sign on (in one column, as in one header), at most so many.
+_ROTATE = f"""UPDATE webhooks SET secret = $2, version = version + 1,
+  previous_secret = array_to_string((secret || CASE WHEN previous_secret_until > clock_timestamp()
+    THEN string_to_array(previous_secret, ' ') END)[1:{_MOST_PREVIOUS}], ' '),
   previous_secret_until = clock_timestamp() + $3::interval
 WHERE id = $1 RETURNING {_WEBHOOK}"""  # noqa: S608 - our own columns
 #: What it was is in the outbox; its secrets are nowhere.

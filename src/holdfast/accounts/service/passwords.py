@@ -87,7 +87,7 @@ async def reset_password(
 ) -> None:
     """Set a new password with a token out of a mail, once. Raises ResetTokenInvalid.
 
-    All of the user's sessions and API keys end: whoever had got into the account may have made some.
+    All of the user's sessions, API keys and calendar feeds end: whoever had got into the account may have made some.
     """
     stored = stored_secret(token)
     async with db.transaction() as session:
@@ -105,6 +105,7 @@ async def reset_password(
         await queries.end_password_resets(session, user_id)
         ended = await queries.end_sessions(session, user_id)
         await queries.delete_api_keys(session, user_id)
+        await queries.delete_calendar_feeds(session, user_id)
         await outbox.enqueue(session, "user.password_changed", user_id, by=replace(by, user_id=user_id, role=user.role))
     for session_id in ended:
         revocations.session_out(session_id)

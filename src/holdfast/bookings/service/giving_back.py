@@ -138,7 +138,7 @@ async def change_booking(
         before = await _own(session, booking_id, by=by)
         check_if_match(if_match, before.etag, before.as_json())
         booking = before
-        if changes:
+        if any(getattr(before, name) != value for name, value in changes.items()):
             await queries.change_booking(session, booking_id, changes)
             (booking,) = await queries.find_bookings(session, [booking_id])
             await outbox.enqueue(session, "booking.updated", booking_id, by=by, before=before.as_json(), after=booking.as_json())

@@ -10,6 +10,7 @@ from holdfast.notifications.rules.deciding import (
     has_moved,
     is_over,
     is_told,
+    what_moved,
 )
 from holdfast.notifications.rules.letters import (
     Letter,
@@ -50,5 +51,6 @@ __all__ = [
     "offer_letter",
     "reset_letter",
     "webhook_letter",
+    "what_moved",
     "when",
 ]

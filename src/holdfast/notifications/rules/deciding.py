@@ -42,11 +42,17 @@ def is_over(shape: Mapping[str, Any] | None, *, now: datetime) -> bool:
 
 
 def has_moved(message: StoredMessage, *, now: datetime) -> bool:
-    """True where an event that is not over has another time than before."""
+    """True where an event that is not over has another time or place than before."""
     before, after = message.before, message.after
     if before is None or after is None or is_over(after, now=now):
         return False
-    return any(before.get(name) != after.get(name) for name in ("start", "end"))
+    return any(what_moved(before, after))
+
+
+def what_moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether an event has another time, and whether it has another place."""
+    new_time = any(before.get(name) != after.get(name) for name in ("start", "end"))
+    return new_time, before.get("venue") != after.get("venue")
 
 
 def concerns_series(message: StoredMessage) -> bool:

@@ -192,17 +192,19 @@ def bookings_letter(message_type: str, told: Sequence[Told]) -> Letter:
     )
 
 
-def event_moved_letter(name: str, told: Sequence[Told], before: Period) -> Letter:
-    """An event has another time, and the reader's bookings with it."""
+def event_moved_letter(name: str, told: Sequence[Told], *, period: Period | None, venue: str | None) -> Letter:
+    """An event has another time, another place or both, and the reader's bookings with it. What it had before; None: the same."""
     first = told[0]
+    new = " and ".join(word for word, old in (("time", period), ("place", venue)) if old is not None)
+    before = [*([when(period, first.zone)] if period is not None else []), *([venue] if venue is not None else [])]
     return Letter(
         subject=_subject("Moved:", name, "-", when(first.entry.periods[0], first.zone)),
         heading=f"Moved: {one_line(name)}",
-        lines=("An event that you have booked has a new time. Your seats are the same.",),
+        lines=(f"An event that you have booked has a new {new}. Your seats are the same.",),
         facts=(
             ("What", name),
             ("When", when(first.entry.periods[0], first.zone)),
-            ("Before", when(before, first.zone)),
+            ("Before", "\n".join(before)),
             *((("Where", "\n".join(one.entry.location for one in told if one.entry.location)),)),
         ),
         calendar=tuple(one.entry for one in told),

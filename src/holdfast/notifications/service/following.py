@@ -15,6 +15,8 @@ from holdfast.outbox import StoredMessage
 
 #: One mail: `message`, the outbox row's id, and `to`, the user's.
 MAIL = "mail"
+#: The same, of those that an event sends to all of its guests.
+MAIL_OF_EVENT = "mail.of_event"
 #: Finds out whose bookings an event has taken along, and asks for a mail to each.
 EVENT_MOVED = "mail.event_moved"
 #: What reading a row can end in whose shape is not what we write.
@@ -57,7 +59,7 @@ async def _follow(session: AsyncSession, stored: Sequence[StoredMessage]) -> Non
     await enqueue_mails(session, wanted)
 
 
-async def enqueue_mails(session: AsyncSession, wanted: Sequence[tuple[StoredMessage, UUID]]) -> None:
+async def enqueue_mails(session: AsyncSession, wanted: Sequence[tuple[StoredMessage, UUID]], *, kind: str = MAIL) -> None:
     """A job for each message and reader, but for those who may not be sent mails."""
     readers = {reader for _, reader in wanted}
     if not readers:
@@ -65,7 +67,7 @@ async def enqueue_mails(session: AsyncSession, wanted: Sequence[tuple[StoredMess
     known = await queries.addressees(session, readers)
     await jobs.enqueue_all(
         session,
-        MAIL,
+        kind,
         [
             (f"{message.id}:{reader}", {"message": str(message.id), "to": str(reader)}, message.trace)
             for message, reader in wanted

@@ -11,9 +11,9 @@ from datetime import datetime
 CSV = "text/csv; charset=utf-8; header=present"
 #: What a spreadsheet takes for the beginning of a formula, and what makes some of them begin a new cell.
 _DANGEROUS = frozenset("=+-@\t\r\n")
-#: Where a cell ends for a spreadsheet whose country writes 1,5 for one and a half: it separates by semicolons, and quotes do not
-#: keep lines together there, as what stands before them is no separator.
-_ELSEWHERE = re.compile(r"([;\r\n]+)")
+#: Where a cell ends for a spreadsheet whose country writes 1,5 for one and a half: it separates by semicolons, some by tabs too,
+#: and quotes do not keep lines together there, as what stands before them is no separator.
+_ELSEWHERE = re.compile(r"([;\t\r\n]+)")
 #: What a cell may begin with unseen: a byte order mark, marks of direction, joiners, soft hyphens.
 _UNSEEN = frozenset({"Cf", "Cc", "Zs", "Zl", "Zp"})
 
@@ -28,13 +28,18 @@ def _is_dangerous(text: str) -> bool:
     return False
 
 
+def _is_dangerous_elsewhere(part: str) -> bool:
+    # Quotes are doubled when they are written: there, a pair that begins a cell is read as nothing.
+    return _ELSEWHERE.match(part) is None and _is_dangerous(part.replace('"', ""))
+
+
 def safe_cell(value: object) -> str:
     """A value as text; with an apostrophe in front where a spreadsheet would run it as a formula (OWASP, CSV Injection)."""
     if value is None:
         return ""
     text = str(value)
     first, *others = _ELSEWHERE.split(text)
-    safe = "".join(f"'{part}" if _is_dangerous(part) and not _ELSEWHERE.match(part) else part for part in others)
+    safe = "".join(f"'{part}" if _is_dangerous_elsewhere(part) else part for part in others)
     return f"'{first}{safe}" if _is_dangerous(text) else first + safe
 
 

@@ -182,7 +182,6 @@ async def take(db: Database, delivery_id: UUID) -> Turn | None:
         if row["wait"] > timedelta():
             raise Later(row["wait"])
         attempt = await queries.begin_attempt(session, delivery_id)
-    previous = row["previous_secret"]
     return Turn(
         delivery_id=delivery_id,
         attempt=attempt,
@@ -194,7 +193,7 @@ async def take(db: Database, delivery_id: UUID) -> Turn | None:
         body=row["body"],
         failures=row["failures"],
         failing=row["failing"],
-        secrets=(row["secret"],) if previous is None else (row["secret"], previous),
+        secrets=(row["secret"], *(row["previous_secret"] or "").split()),
     )
 
 
@@ -248,7 +247,8 @@ async def end(db: Database, turn: Turn, result: Result, *, retries: Retries) -> 
         if not await _record(session, turn, result, status="failed" if pause is None else "pending", pause=pause):
             return None
         await queries.begins_to_fail(session, turn.webhook_id)
-        if result.outcome is Outcome.GONE or too_long:
+        # Not at the first hiccup after a quiet time: this delivery had its three days too.
+        if result.outcome is Outcome.GONE or (too_long and pause is None):
             await disable(session, turn.webhook_id, _GONE if result.outcome is Outcome.GONE else longest_without_success(retries))
             return None
         if pause is None:
