@@ -172,9 +172,10 @@ def test_a_database_that_is_ahead_is_worked_with(own_database: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://holdfast:hid/den@db/holdfast", "percent-encoded"),
-        ("postgresql://holdfast:hid?den@db/holdfast", "percent-encoded"),
-        ("postgresql://holdfast:hid#den@db/holdfast", "percent-encoded"),
+        ("postgresql://holdfast:hid/den@db/holdfast", "%2F"),
+        ("postgresql://holdfast:hid?den@db/holdfast", "%3F"),
+        ("postgresql://holdfast:hid#den@db/holdfast", "%23"),
+        ("postgresql://holdfast:123/den@db/holdfast", "%2F"),
         ("postgresql://holdfast:hidden@db:hidden/holdfast", "port"),
     ],
 )
@@ -185,9 +186,31 @@ def test_a_password_that_would_be_read_in_pieces_is_not_shown(url: str, said: st
     assert "den" not in refused.stderr
 
 
-@pytest.mark.parametrize("url", ["postgresql://a:b%2Fc@[::1]:5432/d", "postgres://a@h/d?sslmode=require", "postgresql:///d"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:b%2Fc@[::1]:5432/d",
+        "postgres://a@h/d?sslmode=require",
+        "postgresql:///d",
+        "postgresql://h/d?user=a@b",
+        "postgresql://h:5432,i/d",
+    ],
+)
 def test_what_an_address_may_look_like(url: str) -> None:
     assert make_settings(url).database_url is not None
+
+
+def test_what_is_empty_is_as_good_as_not_given_but_for_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HOLDFAST_DATABASE_URL=postgresql://a@production/d\nHOLDFAST_POOL_SIZE=5\n")
+    shown = "from holdfast.core.settings import load_settings; s = load_settings(); print(s.database_url, s.pool_size)"
+    environment = {**os.environ, "HOLDFAST_DATABASE_URL": "", "HOLDFAST_POOL_SIZE": ""}
+    command = [sys.executable, "-c", shown]
+    # Given, and empty: what the file says does not come back by it.
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == "None 16\n"
+    environment["HOLDFAST_ENV"] = ""
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "HOLDFAST_ENV: " in ran.stderr
 
 
 @pytest.mark.parametrize("limit", ["5/minute;2/second", "5/minute,2/second", "much", "-1/minute"])

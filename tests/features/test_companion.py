@@ -111,12 +111,15 @@ def test_one_that_cannot_be_started_is_tried_again(told: Path, monkeypatch: pyte
 @pytest.mark.parametrize(("code", "most"), [(3, 3), (0, 1)])
 def test_one_that_ends_at_once_is_not_started_too_often(told: Path, code: int, most: int) -> None:
     script = f"import sys; open(sys.argv[1], 'a').write('0 '); sys.exit({code})"
-    dying = Companion("test", [sys.executable, "-c", script, str(told)])
+    dead: list[int] = []
+    dying = Companion("test", [sys.executable, "-c", script, str(told)], on_early_death=dead.append)
     dying.start()
     until(lambda: ids(told), "it was not started")
     time.sleep(2.0)
     dying.stop()
     assert len(ids(told)) <= most
+    # What they leave behind can be tidied up.
+    assert bool(dead) == (code != 0)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -133,6 +133,14 @@ async def test_who_never_sends_their_body_keeps_nobody_out(state: State, monkeyp
             await writer.wait_closed()
 
 
+async def test_bodies_have_an_end_together(api: Api, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.web.middleware.MAX_HELD", 50)
+    refused = await api.post("/rooms", admin, json={"name": "x" * 100})
+    assert (refused.status_code, code(refused)) == (503, "BUSY")
+    # What is answered is held no more.
+    assert (await api.post("/rooms", admin, json={"name": "x"})).status_code == 201
+
+
 async def test_long_lived_streams_are_no_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = asyncio.Event()
 

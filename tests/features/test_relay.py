@@ -584,7 +584,8 @@ async def test_of_everything_that_happens_nothing_personal_is_public_and_ids_are
     assert {"Surprise party", "Bring cake", "Anna is ill", str(user.id)} <= personal
     owners = {str(row["id"]): row["user_id"] for row in await api.db.fetch("SELECT id, user_id FROM bookings")}
     public = [one for one in found if not any(channel.startswith("user:") for channel in one.channels)]
-    assert {one.type for one in public} == {"slot.taken", "slot.freed", "seat.changed", "closure.created", "closure.deleted"}
+    about_slots = {"slot.taken", "slot.freed", "seat.changed", "closure.created", "closure.deleted"}
+    assert {one.type for one in public} == {*about_slots, "event.updated"}
     for one in public:
         assert one.channels, one
         assert not personal & set(strings(one.data)), one

@@ -240,7 +240,8 @@ class Careless(Hub):
             stored = await outbox.read_after(self._db, position, limit=hub_module._PAGE)
             position = stored[-1].number
             yield [Told(message) for message in await messages.derive(self._db, stored)]
-        await asyncio.sleep(0.01)
+        # Long enough for the hub to read on meanwhile.
+        await asyncio.sleep(2 * hub_module._READ_SECONDS)
         for channel in channels:
             self._attach(subscriber, channel.name, self._position)
 

@@ -193,7 +193,7 @@ class Everything:
             assert (await self.api.send("PATCH", f"/events/{event['id']}/seats", self.admin, json=body)).status_code == 200
         body = {"labels": ["A-6"], "blocked": False}
         assert (await self.api.send("PATCH", f"/events/{event['id']}/seats", self.admin, json=body)).status_code == 200
-        moved = await self.event("Moved", "A-1", "A-2")
+        moved = await self.event("Put off", "A-1", "A-2")
         await self.book(user, eventId=moved["id"], quantity=1)
         body = {"start": f"{tomorrow(6)}T18:00:00Z", "end": None}
         made(await self.api.send("PATCH", f"/events/{moved['id']}", self.admin, json=body), "event", 200)

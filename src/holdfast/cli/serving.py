@@ -139,7 +139,8 @@ def _worker_beside(settings: Settings) -> Iterator[None]:
         yield
         return
     # -P: what lies in the working folder is no module of ours.
-    companion = Companion("worker", [sys.executable, "-P", "-m", "holdfast.cli", "worker", "--attached"])
+    command = [sys.executable, "-P", "-m", "holdfast.cli", "worker", "--attached"]
+    companion = Companion("worker", command, on_early_death=metrics.forget)
     companion.start()
     try:
         yield

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -20,10 +20,13 @@ log = structlog.get_logger(__name__)
 
 
 class Companion:
-    """Runs a command whose standard input says whether we live: at its end, which our death brings about, it must end."""
+    """Runs a command whose standard input says whether we live: at its end, which our death brings about, it must end.
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
-        self._name, self._command = name, list(command)
+    `on_early_death` is called with the id of a process that did not live for long.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], *, on_early_death: Callable[[int], None] = lambda _pid: None) -> None:
+        self._name, self._command, self._on_early_death = name, list(command), on_early_death
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
@@ -65,6 +68,8 @@ class Companion:
                 pause = LONGEST_PAUSE
             elif time.monotonic() - began > _HEALTHY_SECONDS:
                 pause = FIRST_PAUSE
+            elif self._process is not None:
+                self._on_early_death(self._process.pid)
             log.warning("companion.died", name=self._name, code=code, again_after=pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

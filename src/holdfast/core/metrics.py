@@ -236,14 +236,26 @@ def share(folder: Path) -> None:
 
         # A process that had our id before us.
         mark_process_dead(os.getpid(), str(folder))  # type: ignore[no-untyped-call]  # the library's
-        for kind in _KINDS:
+        for path in _files_of(os.getpid(), folder):
             # The library's files are sparse, and mapped: a write into a hole of a full disk would be our end (SIGBUS).
-            with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+            with path.open("ab") as file:
+                file.write(bytes(max(_FILE_BYTES - file.tell(), 0)))
         _counts()
     except OSError as error:
         msg = f"HOLDFAST_METRICS_DIR: {folder} cannot be used ({error.strerror}). Name a folder that you may write to."
         raise SettingsError(msg) from error
+
+
+def forget(pid: int) -> None:
+    """Remove what a process counted that died young: one that dies again and again would fill the disk with it."""
+    folder = os.environ.get(_SWITCH)
+    if folder is not None:
+        for path in _files_of(pid, Path(folder)):
+            path.unlink(missing_ok=True)
+
+
+def _files_of(pid: int, folder: Path) -> list[Path]:
+    return [folder / f"{kind}_{pid}.db" for kind in _KINDS]
 
 
 @contextmanager

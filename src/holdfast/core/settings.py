@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """All settings: environment variables `HOLDFAST_...`, or a `.env` file in the working folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HOLDFAST_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="HOLDFAST_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     env: Environment = Field(Environment.DEVELOPMENT, description="`development` or `production`.")
@@ -110,6 +110,17 @@ class Settings(BaseSettings):
         "auto", description="`text`, `json`, or `auto`: JSON in production, text in development."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, given: object) -> object:
+        """Of what was given, an empty text is as good as nothing (compose hands on what is not set as such).
+
+        Not of `env`: a name that a deployment failed to fill in must not open a production to everybody.
+        """
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value != "" or name == "env"}
+
     @field_validator("database_url", "listen_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
@@ -119,14 +130,11 @@ class Settings(BaseSettings):
         if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
             msg = "must look like postgresql://user:password@host:port/name"
             raise ValueError(msg)
-        # "/", "?" and "#" end what may hold a password: it would be told in pieces by whoever reads the rest as a path or a port.
-        server = re.split("[/?#]", rest, maxsplit=1)
-        if "@" in "".join(server[1:]):
-            msg = "has a character in its user or password that must be percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40"
-            raise ValueError(msg)
-        _, _, port = server[0].rpartition("@")[2].rpartition("]")[2].rpartition(":")
-        if ":" in server[0].rpartition("@")[2].rpartition("]")[2] and not port.isdecimal():
-            msg = "has a port that is no number: postgresql://user:password@host:port/name"
+        # "/", "?" and "#" end what may hold a password: its pieces would be told by whoever reads them as a port or a name.
+        server, path = re.match("([^/?#]*)([^?#]*)", rest).groups()  # type: ignore[union-attr]  # it matches anything
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in server.rpartition("@")[2].split(",")]
+        if not all(port.isdecimal() for port in ports if port) or ("@" in path and "@" not in server):
+            msg = "is not understood: in a password / ? # @ are written as %2F %3F %23 %40, and a port is a number"
             raise ValueError(msg)
         return SecretStr(f"postgresql://{rest}")
 

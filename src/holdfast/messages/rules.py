@@ -37,6 +37,8 @@ TYPES = frozenset(
         "system.notice",
     }
 )
+#: What is told of an event that was changed.
+_EVENT_TOLD = ("id", "name", "venue", "start", "end", "timeZone")
 _BEGINS = {"booking.created", "hold.created"}
 _ENDS = {"booking.cancelled", "hold.lapsed", "hold.released"}
 
@@ -222,8 +224,9 @@ def _closure(stored: StoredMessage) -> list[tuple[str, frozenset[str], dict[str,
 
 
 def _event(stored: StoredMessage) -> dict[str, Any]:
-    """What everybody may read of an event, now and before: a new time moves all that was booked of it."""
-    return {name: shape for name, shape in (("event", stored.after), ("before", stored.before)) if shape is not None}
+    """What an event is, where and when, now and before: a new time moves all that was booked of it."""
+    shapes = (("event", stored.after), ("before", stored.before))
+    return {name: {one: shape.get(one) for one in _EVENT_TOLD} for name, shape in shapes if shape is not None}
 
 
 def _seats(stored: StoredMessage) -> dict[str, Any]:

@@ -19,6 +19,8 @@ MAX_BODY = 1 << 20
 BODY_SECONDS = 30.0
 #: Requests that one process works on at a time; what comes beyond waits nowhere: it is told to come back.
 MAX_IN_FLIGHT = 1_000
+#: Bytes of bodies that one process keeps at a time, of all requests together.
+MAX_HELD = 256 << 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _ALWAYS_ANSWERED = frozenset({"/health", "/livez", "/readyz", "/_info"})
 #: Open for hours and bounded where they are served: they are no load, and must not look like a crowd.
@@ -48,6 +50,7 @@ class Edge:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self._in_flight = 0
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; other protocols pass."""
@@ -91,7 +94,10 @@ class Edge:
                 self._in_flight += places
             if self._in_flight > MAX_IN_FLIGHT:
                 raise HTTPException(503, headers={"Retry-After": "1"})
+            self._held += len(message.get("body", b""))
             received += len(message.get("body", b""))
+            if self._held > MAX_HELD:
+                raise HTTPException(503, headers={"Retry-After": "1", "Connection": "close"})
             if received > MAX_BODY:
                 # What is still on its way is never read.
                 raise HTTPException(413, headers={"Connection": "close"})
@@ -111,6 +117,8 @@ class Edge:
             if started:
                 raise
             await send_answer(status_answer(500, instance=instance_of(scope)), send)
+        finally:
+            self._held -= received
 
 
 class Heads:

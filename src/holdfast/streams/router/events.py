@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that a client which is told to go has for taking its last bytes.
 _LAST_SECONDS = 1.0
-#: And one that reads slowly, or not at all: longer than its connection lives then (cli/serving.py), so that it ends in order or is lost.
+#: And one that reads slowly, or not at all: longer than its connection lives (cli/serving.py), so it ends in order or is lost.
 _SLOW_SECONDS = 150.0
 
 
