@@ -422,11 +422,18 @@ async def test_the_log_is_read_by_its_indexes(api: Api, admin: Person) -> None:
         {"requestId": row["request_id"]},
         {"apiKeyId": str(uuid4())},
     ]
-    for query in queries:
-        before = (await api.db.fetch("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox'"))[0][0]
-        answer = await api.get("/audit", admin, params={**query, "cursor": ""})
-        assert answer.status_code == 200
-        assert tomorrow()
+
+    async def read_in_sequence() -> int:
         await api.db.fetch("SELECT pg_stat_force_next_flush()")
-        after = (await api.db.fetch("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox'"))[0][0]
-        assert after == before, query
+        found = await api.db.fetch("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox'")
+        return int(found[0][0])
+
+    for query in queries:
+        added = set()
+        # Other connections tell of what they did before when they like; what we read ourselves would be told of each time.
+        for _ in range(3):
+            before = await read_in_sequence()
+            answer = await api.get("/audit", admin, params={**query, "cursor": ""})
+            assert answer.status_code == 200
+            added.add(await read_in_sequence() - before)
+        assert 0 in added, query

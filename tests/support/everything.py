@@ -100,7 +100,7 @@ class Everything:
         moved = await self.book(ben, slotId=slots[5]["id"])
         body = {"slotId": others[5]["id"]}
         made(await self.api.post(f"/bookings/{moved['id']}/reschedule", ben, json=body), "booking", 200)
-        made(await self.api.send("PATCH", f"/bookings/{moved['id']}", ben, json={"title": "Moved"}), "booking", 200)
+        made(await self.api.send("PATCH", f"/bookings/{moved['id']}", ben, json={"title": "Renamed"}), "booking", 200)
         await self.cancel(anna, await self.book(anna, slotId=slots[6]["id"]))
         refused = await self.api.post("/bookings", anna, json={"slotId": slots[2]["id"]}, headers={"Idempotency-Key": "no"})
         assert code(refused) == "SLOT_ALREADY_BOOKED"
@@ -193,7 +193,7 @@ class Everything:
             assert (await self.api.send("PATCH", f"/events/{event['id']}/seats", self.admin, json=body)).status_code == 200
         body = {"labels": ["A-6"], "blocked": False}
         assert (await self.api.send("PATCH", f"/events/{event['id']}/seats", self.admin, json=body)).status_code == 200
-        moved = await self.event("Put off", "A-1", "A-2")
+        moved = await self.event("Moved", "A-1", "A-2")
         await self.book(user, eventId=moved["id"], quantity=1)
         body = {"start": f"{tomorrow(6)}T18:00:00Z", "end": None}
         made(await self.api.send("PATCH", f"/events/{moved['id']}", self.admin, json=body), "event", 200)
