@@ -19,7 +19,7 @@ from holdfast.core.callers import SYSTEM, Caller
 from holdfast.core.clock import instant_text
 from holdfast.core.ids import new_id
 from holdfast.web.state import State
-from support.api import Api, Person, code, tomorrow
+from support.api import Api, Person, code
 from support.everything import everything
 
 
