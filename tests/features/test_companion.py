@@ -96,16 +96,23 @@ def test_one_that_cannot_be_started_is_tried_again(told: Path, monkeypatch: pyte
     def refuse_once(*arguments: object, **options: object) -> object:
         nonlocal tries
         tries += 1
-        if tries == 1:
+        if tries == 2:
             raise BlockingIOError
         return real(*arguments, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(companion_module.subprocess, "Popen", refuse_once)
-    kept = Companion("test", [sys.executable, "-c", OBEDIENT, str(told)])
+    monkeypatch.setattr(companion_module, "_HEALTHY_SECONDS", 0.5)
+    dead: list[int] = []
+    kept = Companion("test", [sys.executable, "-c", OBEDIENT, str(told)], on_early_death=dead.append)
     kept.start()
-    until(lambda: ids(told), "it was given up")
+    until(lambda: ids(told), "it was not started")
+    time.sleep(0.6)
+    os.kill(ids(told)[0], signal.SIGKILL)
+    until(lambda: len(ids(told)) == 2, "it was given up")
     kept.stop()
-    assert not lives(ids(told)[0])
+    assert not any(lives(pid) for pid in ids(told))
+    # The one that lived for long enough is not taken for one that died young because the next did not come up.
+    assert (tries, dead) == (3, [])
 
 
 @pytest.mark.parametrize(("code", "most"), [(3, 3), (0, 1)])

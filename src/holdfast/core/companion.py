@@ -68,8 +68,6 @@ class Companion:
                 pause = LONGEST_PAUSE
             elif time.monotonic() - began > _HEALTHY_SECONDS:
                 pause = FIRST_PAUSE
-            elif self._process is not None:
-                self._on_early_death(self._process.pid)
             log.warning("companion.died", name=self._name, code=code, again_after=pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -78,7 +76,11 @@ class Companion:
         with self._starting:
             if self._stopping.is_set():
                 return None
+            began = time.monotonic()
             process = self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own words
         # Closes its standard input behind it.
         with process:
-            return process.wait()
+            code = process.wait()
+        if code != 0 and time.monotonic() - began <= _HEALTHY_SECONDS:
+            self._on_early_death(process.pid)
+        return code

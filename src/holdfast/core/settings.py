@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     @field_validator("database_url", "listen_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value():
+        if value is None:
             return None
         scheme, separator, rest = value.get_secret_value().partition("://")
         if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
@@ -137,11 +137,6 @@ class Settings(BaseSettings):
             msg = "is not understood: in a password / ? # @ are written as %2F %3F %23 %40, and a port is a number"
             raise ValueError(msg)
         return SecretStr(f"postgresql://{rest}")
-
-    @field_validator("public_url", "traces_url", "smtp_url", "metrics_dir", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return value or None
 
     @field_validator("public_url", "traces_url")
     @classmethod

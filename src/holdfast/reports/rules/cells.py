@@ -11,9 +11,9 @@ from datetime import datetime
 CSV = "text/csv; charset=utf-8; header=present"
 #: What a spreadsheet takes for the beginning of a formula, and what makes some of them begin a new cell.
 _DANGEROUS = frozenset("=+-@\t\r\n")
-#: Where a cell ends for a spreadsheet whose country writes 1,5 for one and a half: it separates by semicolons, some by tabs too,
+#: What begins a cell for a spreadsheet whose country writes 1,5 for one and a half: it separates by semicolons, some by tabs too,
 #: and quotes do not keep lines together there, as what stands before them is no separator.
-_ELSEWHERE = re.compile(r"([;\t\r\n]+)")
+_ELSEWHERE = re.compile(r"(?<=[;\t\r\n])[^;\t\r\n]+")
 #: What a cell may begin with unseen: a byte order mark, marks of direction, joiners, soft hyphens.
 _UNSEEN = frozenset({"Cf", "Cc", "Zs", "Zl", "Zp"})
 
@@ -28,9 +28,9 @@ def _is_dangerous(text: str) -> bool:
     return False
 
 
-def _is_dangerous_elsewhere(part: str) -> bool:
+def _guarded(part: re.Match[str]) -> str:
     # Quotes are doubled when they are written: there, a pair that begins a cell is read as nothing.
-    return _ELSEWHERE.match(part) is None and _is_dangerous(part.replace('"', ""))
+    return f"'{part[0]}" if _is_dangerous(part[0].replace('"', "")) else part[0]
 
 
 def safe_cell(value: object) -> str:
@@ -38,9 +38,8 @@ def safe_cell(value: object) -> str:
     if value is None:
         return ""
     text = str(value)
-    first, *others = _ELSEWHERE.split(text)
-    safe = "".join(f"'{part}" if _is_dangerous_elsewhere(part) else part for part in others)
-    return f"'{first}{safe}" if _is_dangerous(text) else first + safe
+    safe = _ELSEWHERE.sub(_guarded, text)
+    return f"'{safe}" if _is_dangerous(text) else safe
 
 
 def line(values: Iterable[object]) -> str:
